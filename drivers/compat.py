@@ -1,0 +1,216 @@
+"""What fastNLP 1.0.1 needs to import and run on today's frameworks.
+
+fastNLP is frozen (last commit 2022-12), so the mends live here and in `drivers/<framework>/fastnlp_patches.py`: each
+one small, with its reason and the condition under which it can go. An import hook applies a mend right after the
+fastNLP module it concerns has run; where fastNLP is loaded already, `apply()` mends the loaded modules in place.
+
+No framework is imported here: mends that need one run only when fastNLP itself has imported it.
+"""
+
+import functools
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import FunctionType, ModuleType
+
+from fastprompt.errors import BackendError
+from fastprompt.framework import BACKENDS, backend
+
+_MENDED = "_fastprompt_mended"  # set on a fastNLP module whose mends are in place
+
+
+def install_import_hook() -> None:
+    """Put the import hook first on `sys.meta_path`; imports no framework, and a second call changes nothing.
+
+    Raises:
+        BackendError: fastNLP is loaded already, for another framework than the one chosen.
+    """
+    if not any(isinstance(finder, _FastNLPFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _FastNLPFinder())
+    if named := os.environ.get("FASTNLP_BACKEND"):
+        _check_loaded_for(named)
+    _mend_loaded()
+
+
+def apply() -> None:
+    """Make fastNLP importable under the framework of this process, or mend it where it is loaded; may be repeated.
+
+    Raises:
+        BackendError: fastNLP is loaded already, for another framework than `fastprompt.backend()`.
+    """
+    install_import_hook()
+    # Their notice, not the user's: setup.cfg holds setuptools back. Can go when fastNLP drops pkg_resources.
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning, "fastNLP")
+    _check_loaded_for(backend())
+    _prepare(backend())
+
+
+def _before_framework(name: str) -> None:
+    # set_backend after fastNLP: this is the last moment at which the two can be found to differ.
+    if os.environ.get("FASTNLP_BACKEND") == name:
+        _check_loaded_for(name)
+    _prepare(name)
+
+
+def _prepare(framework: str) -> None:
+    importlib.import_module(f"fastprompt.drivers.{framework}.runtime").prepare()
+
+
+def _check_loaded_for(framework: str) -> None:
+    imports = sys.modules.get("fastNLP.envs.imports")
+    if imports is not None and framework not in imports.need_import:
+        raise BackendError(
+            f"fastNLP is already loaded for {', '.join(imports.need_import)}, not {framework}: "
+            f"import fastprompt before fastNLP, or set FASTNLP_BACKEND={framework} before the start."
+        )
+
+
+def _mend_loaded() -> None:
+    for name in _MENDS:
+        if (module := sys.modules.get(name)) is not None:
+            _mend(module)
+
+
+def _mend(module: ModuleType) -> None:
+    framework, mend = _MENDS[module.__name__]
+    if getattr(module, _MENDED, False) or (framework is not None and not _fastnlp_imports(framework)):
+        return
+    if isinstance(mend, str):
+        mend = getattr(importlib.import_module(f"fastprompt.drivers.{framework}.fastnlp_patches"), mend)
+    mend(module)
+    setattr(module, _MENDED, True)
+
+
+def _fastnlp_imports(framework: str) -> bool:
+    return getattr(sys.modules["fastNLP.envs.imports"], f"_NEED_IMPORT_{framework.upper()}")
+
+
+class _FastNLPFinder(MetaPathFinder):
+    """Runs what must come before a framework or fastNLP, and mends fastNLP's modules once they have run.
+
+    Both happen when the module runs, not when it is looked for: `find_spec("fastNLP")` alone decides nothing.
+    """
+
+    def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname not in _BEFORE and fullname not in _MENDS:
+            return None
+        for finder in sys.meta_path:
+            if finder is not self and (spec := finder.find_spec(fullname, path, target)) is not None:
+                if spec.loader is not None:
+                    _wrap_exec(spec)
+                return spec
+        return None
+
+
+def _wrap_exec(spec: ModuleSpec) -> None:
+    run = spec.loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        if before := _BEFORE.get(spec.name):
+            before()
+        run(module)
+        if spec.name in _MENDS:
+            _mend(module)
+
+    spec.loader.exec_module = exec_module
+
+
+# --- for the mends of each framework --------------------------------------------------------------------------------
+
+
+def set_default(function: FunctionType, name: str, value: object) -> None:
+    """Change the default of the positional argument `name` in place, so that no reference to `function` is stale."""
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    defaults = list(function.__defaults__)
+    defaults[names.index(name) - len(names)] = value
+    function.__defaults__ = tuple(defaults)
+
+
+def replace(module: ModuleType, name: str, value: object) -> None:
+    """Set `module.name`, also wherever a loaded module of fastNLP has imported it by name."""
+    old = getattr(module, name)
+    for other in [m for n, m in sys.modules.items() if n.partition(".")[0] == "fastNLP"]:
+        if vars(other).get(name) is old:
+            setattr(other, name, value)
+
+
+# --- before a module runs -------------------------------------------------------------------------------------------
+
+_BEFORE: dict[str, Callable[[], None]] = {
+    # jittor dies on import without a few environment variables; the others only follow suit. Stays: it is not about
+    # fastNLP's age.
+    **{name: functools.partial(_before_framework, name) for name in BACKENDS},
+    # With FASTNLP_BACKEND unset fastNLP imports every installed framework and dies of the first broken one; backend()
+    # sets it. Can go when fastNLP imports one framework only.
+    "fastNLP": apply,
+}
+
+
+# --- after a module has run -----------------------------------------------------------------------------------------
+
+
+def _spare_the_environment(module: ModuleType) -> None:
+    """Let paddle be imported before fastNLP, and leave the environment alone where there is no GPU.
+
+    fastNLP asserts that paddle is not imported, in order to choose the GPU by CUDA_VISIBLE_DEVICES in time; on one
+    device nothing depends on it. It sets CUDA_VISIBLE_DEVICES=0 under paddle, which every child inherits, and
+    use_cuda=1 under jittor as soon as CUDA_VISIBLE_DEVICES is set, even to nothing: without a GPU jittor then aborts
+    the process. Can go when fastNLP asks the frameworks instead of the environment.
+    """
+    run = module._set_backend
+
+    @functools.wraps(run)
+    def _set_backend() -> None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        before = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "use_cuda")}
+        paddle = sys.modules.pop("paddle", None)
+        try:
+            run()
+        finally:
+            if paddle is not None:
+                sys.modules["paddle"] = paddle
+        if visible == "" or module.get_gpu_count() < 1:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+    module._set_backend = _set_backend
+
+
+def _leave_torch_out(module: ModuleType) -> None:
+    """Under another framework, do not see the torch-only metric libraries: fastNLP imports them, and torch with them.
+
+    Can go when fastNLP looks at its backend before it imports torchmetrics.
+    """
+    available = module._module_available
+
+    @functools.wraps(available)
+    def _module_available(path: str) -> bool:
+        return (backend() == "torch" or path not in ("torchmetrics", "allennlp")) and available(path)
+
+    module._module_available = _module_available
+
+
+# fastNLP module -> (the framework it is mended for, None for all; what mends it: a function here, or the name of one in
+# drivers/<framework>/fastnlp_patches.py). Each function says why, and when it can go.
+_MENDS: dict[str, tuple[str | None, str | Callable[[ModuleType], None]]] = {
+    "fastNLP.envs.set_backend": (None, _spare_the_environment),
+    "fastNLP.envs.utils": (None, _leave_torch_out),
+    "fastNLP.core.dataloaders.torch_dataloader.fdl": ("torch", "no_prefetch_without_workers"),
+    "fastNLP.core.dataloaders.torch_dataloader.mix_dataloader": ("torch", "no_prefetch_in_mix"),
+    "fastNLP.core.drivers.torch_driver.torch_driver": ("torch", "refuse_whole_models"),
+    "fastNLP.core.utils.paddle_utils": ("paddle", "provide_fluid"),
+    "fastNLP.core.collators.padders.paddle_padder": ("paddle", "pad_without_paddle_in_workers"),
+    "fastNLP.core.dataloaders.paddle_dataloader.fdl": ("paddle", "collect_before_workers"),
+    "fastNLP.core.drivers.paddle_driver.paddle_driver": ("paddle", "load_from_memory"),
+    "fastNLP.core.controllers.evaluator": ("paddle", "feed_paddle_metrics"),
+    "fastNLP.core.dataloaders.prepare_dataloader": ("jittor", "return_the_loader"),
+    "fastNLP.core.drivers.jittor_driver.utils": ("jittor", "sample_any_dataset"),
+    "fastNLP.core.drivers.jittor_driver.jittor_driver": ("jittor", "mend_checkpoints"),
+}

@@ -1,0 +1,199 @@
+"""Jittor operations that prompts, backbones and heads are written in; every driver has the same names.
+
+Where jittor's own operator is slow or inexact on the CPU, kernels.py has a better one; on a GPU, and for other types
+than float32, the plain jittor expression runs instead.
+"""
+
+import math
+from collections.abc import Sequence
+
+from fastprompt.drivers.jittor import kernels
+
+import jittor
+import numpy
+from jittor import Var
+
+no_grad = jittor.no_grad
+
+
+def tensor(array: numpy.ndarray, like: Var | None = None) -> Var:
+    """A Var of `array`'s dtype (int64, float32 or bool); `like` is there for the other frameworks' devices."""
+    with jittor.flag_scope(auto_convert_64_to_32=0):
+        return jittor.array(numpy.ascontiguousarray(array)).stop_grad()
+
+
+def to_numpy(x: Var) -> numpy.ndarray:
+    """`x` as an array of its own; bfloat16 comes out as float32."""
+    return x.numpy()
+
+
+def arange(stop: int, like: Var) -> Var:
+    return jittor.arange(stop).int64()
+
+
+def zeros(shape: Sequence[int], like: Var, dtype: str = "float32") -> Var:
+    return jittor.zeros(tuple(shape), dtype)
+
+
+def ones(shape: Sequence[int], like: Var, dtype: str = "float32") -> Var:
+    return jittor.ones(tuple(shape), dtype)
+
+
+def cast(x: Var, dtype: str) -> Var:
+    return x.cast(dtype)
+
+
+def cast_like(x: Var, like: Var) -> Var:
+    return x.cast(like.dtype)
+
+
+def cat(tensors: Sequence[Var], axis: int) -> Var:
+    return jittor.concat(list(tensors), axis)
+
+
+def reshape(x: Var, shape: Sequence[int]) -> Var:
+    return x.reshape(tuple(shape))
+
+
+def transpose(x: Var, axes: Sequence[int]) -> Var:
+    return x.transpose(tuple(axes))
+
+
+def expand(x: Var, shape: Sequence[int]) -> Var:
+    return x.expand(tuple(shape))
+
+
+def cumsum(x: Var, axis: int) -> Var:
+    return jittor.cumsum(x, axis % x.ndim)
+
+
+def sum(x: Var, axis: int) -> Var:
+    return x.sum(axis)
+
+
+def mean(x: Var) -> Var:
+    return x.mean()
+
+
+def argmax(x: Var, axis: int) -> Var:
+    return jittor.argmax(x, axis)[0].int64()
+
+
+def tanh(x: Var) -> Var:
+    return x.tanh()
+
+
+def relu(x: Var) -> Var:
+    return jittor.nn.relu(x)
+
+
+def silu(x: Var) -> Var:
+    return x * x.sigmoid()
+
+
+def softmax(x: Var, axis: int) -> Var:
+    return jittor.nn.softmax(x, axis)
+
+
+class _Unary(jittor.Function):
+    """An elementwise kernel and its derivative, which takes x and d_out."""
+
+    def __init__(self, forward: str, backward: str) -> None:
+        self.forward, self.backward = forward, backward
+
+    def execute(self, x: Var) -> Var:
+        self.x = x
+        return kernels.run(self.forward, [x.shape], [x])
+
+    def grad(self, d_out: Var) -> Var:
+        return kernels.run(self.backward, [self.x.shape], [self.x, d_out])
+
+
+def gelu(x: Var) -> Var:
+    """Exact, with erf."""
+    if kernels.usable(x):
+        return _Unary(kernels.GELU, kernels.GELU_GRAD)(x)
+    return 0.5 * x * (1 + jittor.erf(x * math.sqrt(0.5)))
+
+
+def gelu_tanh(x: Var) -> Var:
+    if kernels.usable(x):
+        return _Unary(kernels.GELU_TANH, kernels.GELU_TANH_GRAD)(x)
+    return 0.5 * x * (1 + jittor.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def _dropout_data(p: float) -> dict[str, float]:
+    """A kernel's dropout; its seeds come from NumPy's generator, which whatever seeds jittor seeds too."""
+    seeds = numpy.random.randint(2**31, size=2) if p > 0 else (0, 0)
+    return {"p": p, "seed0": seeds[0], "seed1": seeds[1]}
+
+
+class _Dropout(jittor.Function):
+    def __init__(self, p: float) -> None:
+        self.data = _dropout_data(p)
+
+    def execute(self, x: Var) -> Var:
+        return kernels.run(kernels.DROPOUT, [x.shape], [x], **self.data)
+
+    def grad(self, d_out: Var) -> Var:
+        return kernels.run(kernels.DROPOUT, [d_out.shape], [d_out], **self.data)
+
+
+def dropout(x: Var, p: float, training: bool) -> Var:
+    if not training or p == 0:
+        return x
+    if p < 1 and kernels.usable(x):
+        return _Dropout(p)(x)
+    return jittor.nn.dropout(x, p, is_train=True)
+
+
+def cross_entropy(logits: Var, labels: Var) -> Var:
+    """Mean cross entropy of logits (N, C) and class indices (N,); labels of -100 do not count, as in torch."""
+    shifted = logits - logits.detach().max(1, keepdims=True)
+    log_sum = shifted.exp().sum(1).log()  # (N,)
+    counts = labels != -100
+    chosen = jittor.index(logits.shape, 1) == labels.reshape((-1, 1))  # (N, C)
+    picked = (shifted * chosen.cast(logits.dtype)).sum(1)
+    weight = counts.cast(logits.dtype)
+    return ((log_sum - picked) * weight).sum() / weight.sum()
+
+
+class _Attention(jittor.Function):
+    def __init__(self, dropout_p: float) -> None:
+        self.data = _dropout_data(dropout_p)
+
+    def execute(self, query: Var, key: Var, value: Var, mask: Var) -> Var:
+        rows = tuple(query.shape)[:3]  # (B, heads, T)
+        out, statistics = kernels.run(
+            kernels.ATTENTION, [query.shape, (*rows, 2)], [query, key, value, mask], **self.data
+        )
+        self.saved = [query, key, value, mask, out, statistics]
+        return out
+
+    def grad(self, d_out: Var) -> tuple[Var | None, ...]:
+        shapes = [x.shape for x in self.saved[:3]]
+        return *kernels.run(kernels.ATTENTION_GRAD, shapes, [*self.saved, d_out], **self.data), None
+
+
+def attention(
+    query: Var, key: Var, value: Var, mask: Var | None, dropout_p: float = 0.0, training: bool = False
+) -> Var:
+    """softmax(Q K^T / sqrt(head_dim) + mask) V.
+
+    query (B, heads, T, head_dim), key and value (B, heads, S, head_dim), mask additive (B, 1, 1 or T, S) or None.
+    Returns (B, heads, T, head_dim).
+    """
+    dropout_p = dropout_p if training else 0.0
+    if dropout_p < 1 and kernels.usable(query, key, value):
+        if mask is None:
+            mask = jittor.zeros((1, 1, 1, key.shape[2]))
+        return _Attention(dropout_p)(query, key, value, mask.float32().stop_grad())
+    scores = jittor.matmul(query, key.transpose((0, 1, 3, 2))) / math.sqrt(query.shape[-1])  # (B, heads, T, S)
+    if mask is not None:
+        scores = scores + mask
+    return jittor.matmul(dropout(softmax(scores, -1), dropout_p, training), value)
+
+
+def gradients(loss: Var, parameters: Sequence[Var]) -> list[numpy.ndarray]:
+    """d loss / d parameter for each parameter; zeros where the loss does not depend on it."""
+    return [g.numpy() for g in jittor.grad(loss, list(parameters))]

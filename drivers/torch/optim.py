@@ -1,0 +1,40 @@
+"""AdamW on PyTorch, with the update that all three drivers share."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy
+import torch
+
+
+class AdamW(torch.optim.AdamW):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+
+    p <- p - lr * weight_decay * p;  p <- p - lr * m_hat / (sqrt(v_hat) + eps)
+
+    Args:
+        params: the tensors to train, normally `model.trainable_parameters()`.
+        lr: step size; may be changed between steps by `set_learning_rate`.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[torch.nn.Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(list(params), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def step_with(optimizer: AdamW, parameters: Sequence[torch.nn.Parameter], grads: Sequence[numpy.ndarray]) -> None:
+    """One step of `optimizer` from gradients given as arrays."""
+    for parameter, grad in zip(parameters, grads, strict=True):
+        parameter.grad = torch.from_numpy(grad).to(parameter)
+    optimizer.step()
+    optimizer.zero_grad()

@@ -1,0 +1,223 @@
+"""Stock `transformers` encoders as backbones, the prefix entering at their attention.
+
+`past_key_values` is no way in: half of the families never take it, and gradient checkpointing drops it. Instead one
+attention function is registered in transformers' AttentionInterface, with its mask function beside it (without one the
+mask is None and padding is attended to). It prepends the layer's keys and values, widens the mask, and hands on to
+the stock scaled-dot-product attention.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from fastprompt.backbones.checkpoint import Checkpoint
+from fastprompt.backbones.family import family_of, geometry
+from fastprompt.backbones.portable import Prefix
+from fastprompt.errors import CheckpointError, ConfigError
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.utils import logging as hf_logging
+
+ATTENTION = "fastprompt"
+
+
+class _Calls:
+    """Which attention call of a forward pass is whose: filled once, by a pass over two tokens.
+
+    ALBERT calls one attention module for all its layers, so the index belongs to the call and not to the module;
+    a gradient checkpoint calls them again in another order, so for all others it belongs to the module.
+    """
+
+    def __init__(self) -> None:
+        self.recording = True
+        self.modules: list[nn.Module] = []
+        self.shape: tuple[int, int] | None = None  # heads_kv, head_dim
+        self.start(None)
+
+    def start(self, prefix: Prefix | None) -> None:
+        """Begin a forward pass with `prefix`."""
+        self.prefix = prefix
+        self._next = 0
+        self._widened: dict[int, torch.Tensor] = {}
+
+    def record(self, module: nn.Module, key: torch.Tensor) -> None:
+        self.modules.append(module)
+        self.shape = (key.shape[1], key.shape[3])
+
+    def finish_recording(self) -> None:
+        self.recording = False
+        self.shared = len(set(self.modules)) < len(self.modules)
+
+    def layer_of(self, module: nn.Module) -> int:
+        if not self.shared:
+            return self.modules.index(module)
+        index = self._next % len(self.modules)
+        self._next += 1
+        return index
+
+    def widened(self, mask: torch.Tensor) -> torch.Tensor:
+        """`mask` with the prefix seen by all: True or 0 before it; made once for all layers that share it."""
+        if id(mask) not in self._widened:
+            seen = mask.new_full((*mask.shape[:3], self.prefix.length), mask.dtype == torch.bool)
+            self._widened[id(mask)] = torch.cat([seen, mask], dim=-1)
+        return self._widened[id(mask)]
+
+
+def _attention(
+    module: nn.Module,
+    query: torch.Tensor,  # (B, heads, T, head_dim)
+    key: torch.Tensor,  # (B, heads_kv, T, head_dim)
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # (B, 1, T, T), bool or additive
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    calls: _Calls | None = module.__dict__.get("_fastprompt_calls")
+    if calls is not None and calls.recording:
+        calls.record(module, key)
+    elif calls is not None and calls.prefix is not None:
+        prefix_key, prefix_value = calls.prefix.layer(calls.layer_of(module), query.shape[0])
+        if attention_mask is not None:
+            attention_mask = calls.widened(attention_mask)
+        elif _is_causal(module, options) and query.shape[2] > 1:
+            raise ConfigError("Causal backbones take no deep prefix yet; use an encoder.")
+        key = torch.cat([prefix_key.to(key.dtype), key], dim=2)
+        value = torch.cat([prefix_value.to(value.dtype), value], dim=2)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+
+
+def _is_causal(module: nn.Module, options: dict[str, Any]) -> bool:
+    asked = options.get("is_causal")
+    return getattr(module, "is_causal", True) if asked is None else asked
+
+
+AttentionInterface.register(ATTENTION, _attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+
+
+class StockBackbone(nn.Module):
+    """A stock base model behind the same calls as `fastprompt.backbones.portable.PortableBackbone`."""
+
+    def __init__(self, model: nn.Module, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.family = family_of(config["model_type"])
+        self.geometry = geometry(config)
+        accepted = inspect.signature(model.forward).parameters
+        self._takes = {name for name in ("token_type_ids", "position_ids") if name in accepted}
+        self._calls = _Calls()
+        self._find_attention()
+
+    def _find_attention(self) -> None:
+        for module in self.model.modules():
+            module.__dict__["_fastprompt_calls"] = self._calls
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            ids = torch.ones((1, 2), dtype=torch.long, device=next(self.model.parameters()).device)
+            self.model(input_ids=ids)
+        self.model.train(training)
+        self._calls.finish_recording()
+
+    @property
+    def prefix_shape(self) -> tuple[int, int, int]:
+        """(layers, heads_kv, head_dim), as its attention was seen to be called.
+
+        Raises:
+            CheckpointError: the family keeps an attention of its own, which takes no prefix.
+        """
+        if self._calls.shape is None:
+            raise CheckpointError(
+                f"{self.config['model_type']} computes attention by itself and takes no deep prefix; "
+                f"use prompt-tuning, or an encoder such as BERT, RoBERTa or DistilBERT."
+            )
+        return (len(self._calls.modules), *self._calls.shape)
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        return self.model.is_gradient_checkpointing
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, on: bool) -> None:
+        if on and self._calls.shared:
+            raise ConfigError(f"{self.config['model_type']} shares one layer and takes no gradient checkpointing here.")
+        if on:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            self.model.gradient_checkpointing_disable()
+
+    def stock_parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self.model.named_parameters())
+
+    def word_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        prefix: Prefix | None = None,
+        output_hidden_states: bool = False,
+    ) -> list[torch.Tensor]:
+        """Hidden states, the last one last, each (B, T, hidden); see PortableBackbone.forward."""
+        length = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
+        if self.geometry.max_positions and length > self.geometry.max_positions:
+            raise ConfigError(
+                f"The input has {length} positions, the backbone {self.geometry.max_positions}; lower max_seq_length."
+            )
+        optional = {"token_type_ids": token_type_ids, "position_ids": position_ids}
+        if position_ids is not None and "position_ids" not in self._takes:
+            raise ConfigError(f"{self.config['model_type']} takes no position_ids: shifted positions cannot be had.")
+        self._calls.start(prefix)
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            **{name: value for name, value in optional.items() if value is not None and name in self._takes},
+        )
+        return [*(output.hidden_states or ())[:-1], output.last_hidden_state]
+
+
+def load_backbone(checkpoint: Checkpoint, config: dict[str, Any]) -> StockBackbone:
+    """The stock base model of `checkpoint`, in float32, with `config` in place of its own config.json.
+
+    Raises:
+        CheckpointError: transformers does not know the family, or the weights do not fit the configuration.
+    """
+    checkpoint.tensors(only=())  # refuses pickles and cut files with a line of our own
+    options = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
+    try:
+        stock = AutoConfig.for_model(config["model_type"], **options)
+        kind = AutoModel._model_mapping[type(stock)]
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"transformers knows no base model of the type {config['model_type']!r}.") from error
+    # The pooler, where there is one, belongs to our head.
+    pooler = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind.__init__).parameters else {}
+    with _quiet():
+        model = kind.from_pretrained(
+            checkpoint.directory, config=stock, attn_implementation=ATTENTION, dtype=torch.float32, **pooler
+        )
+    return StockBackbone(model, config)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar and its report on head weights, which we read ourselves."""
+    level, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bar:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,52 @@
+"""fastprompt: prompt-based tuning of pretrained language models under PyTorch, PaddlePaddle and Jittor.
+
+Importing it installs the import hook of `fastprompt.drivers.compat` and nothing else; names below are imported when
+they are first used, and with them the framework of this process. Import it before fastNLP.
+"""
+
+from importlib import import_module
+
+from fastprompt.drivers import compat
+from fastprompt.framework import backend, set_backend
+
+__version__ = "0.1.0"
+
+# public name -> the module that defines it
+_EXPORTS = {
+    **dict.fromkeys(
+        (
+            "PTuningV2Config",
+            "PromptTuningConfig",
+            "ShallowPrefixConfig",
+            "FineTuningConfig",
+            "LinearProbeConfig",
+            "BitFitConfig",
+        ),
+        "fastprompt.config",
+    ),
+    "PromptForSequenceClassification": "fastprompt.models.sequence_classification",
+    "AdamW": "fastprompt.optimization",
+    "LearningRateSchedule": "fastprompt.optimization",
+    "get_driver": "fastprompt.training",
+    "load_tokenizer": "fastprompt.data.tokenization",
+    "load_sst2": "fastprompt.data.sst2",
+    "load_reviews": "fastprompt.data.sst2",
+    "make_dataloader": "fastprompt.data.loading",
+    "save_prompt": "fastprompt.interchange",
+    "FastpromptError": "fastprompt.errors",
+}
+
+__all__ = ["backend", "set_backend", *_EXPORTS]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'fastprompt' has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
+
+
+compat.install_import_hook()

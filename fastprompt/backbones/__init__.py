@@ -1,0 +1,1 @@
+"""Backbones: stock transformers models on torch, portable definitions on paddle and jittor."""

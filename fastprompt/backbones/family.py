@@ -1,0 +1,87 @@
+"""What differs between model families, apart from their layers: names in checkpoints and in config.json."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastprompt.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One Hugging Face model type.
+
+    Args:
+        prefix: what stands before the base model's names in a checkpoint with a head ("bert.").
+        head: the classification head's layout, a key of `models.heads.LAYOUTS`.
+        portable: module under `fastprompt.backbones` that defines it for paddle and jittor.
+        positions_follow_padding: positions count real tokens only, from padding_idx + 1 on (RoBERTa).
+        token_types: whether it takes token_type_ids.
+    """
+
+    prefix: str
+    head: str = "linear"
+    portable: str | None = None
+    positions_follow_padding: bool = False
+    token_types: bool = True
+
+
+_BERT = Family("bert", head="pooled", portable="bert")
+_ROBERTA = Family("roberta", head="dense_tanh", portable="roberta", positions_follow_padding=True, token_types=False)
+
+FAMILIES: dict[str, Family] = {
+    "bert": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "distilbert": Family("distilbert", head="distilbert", portable="distilbert", token_types=False),
+    "electra": Family("electra", head="dense_gelu"),
+    "ernie": Family("ernie", head="pooled"),
+    "albert": Family("albert", head="albert"),
+    "modernbert": Family("model", head="modernbert", token_types=False),
+}
+
+
+def family_of(model_type: str) -> Family:
+    """The family of a config.json's model_type; one that only torch knows has the common defaults."""
+    return FAMILIES.get(model_type, Family(model_type.split("-")[0]))
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes a prompt is made for, whatever config.json calls them."""
+
+    layers: int
+    heads: int
+    heads_kv: int
+    head_dim: int
+    hidden_size: int
+    embedding_size: int
+    max_positions: int | None
+    initializer_range: float
+
+
+def geometry(config: dict[str, Any]) -> Geometry:
+    """Read the sizes out of a config.json."""
+
+    def first(*names: str, default: Any = None) -> Any:
+        for name in names:
+            if config.get(name) is not None:
+                return config[name]
+        if default is None:
+            raise CheckpointError(f"config.json of the {config['model_type']} model lacks {' or '.join(names)}.")
+        return default
+
+    hidden = first("hidden_size", "dim", "n_embd", "d_model")
+    heads = first("num_attention_heads", "n_heads", "n_head")
+    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    if positions and family_of(config["model_type"]).positions_follow_padding:
+        positions -= config.get("pad_token_id", 1) + 1
+    return Geometry(
+        layers=first("num_hidden_layers", "n_layers", "n_layer"),
+        heads=heads,
+        heads_kv=first("num_key_value_heads", default=heads),
+        head_dim=first("head_dim", default=hidden // heads),
+        hidden_size=hidden,
+        embedding_size=first("embedding_size", default=hidden),
+        max_positions=positions,
+        initializer_range=first("initializer_range", default=0.02),
+    )

@@ -1,0 +1,61 @@
+"""A checkpoint -> the backbone of this process's framework, its weights in place."""
+
+import importlib
+from typing import Any
+
+from fastprompt.backbones.checkpoint import Checkpoint
+from fastprompt.backbones.family import FAMILIES
+from fastprompt.errors import CheckpointError
+from fastprompt.framework import backend, nn
+
+# what a dropout rate of hidden states, and of attention probabilities, is called in config.json
+_HIDDEN_DROPOUT = (
+    *("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout"),
+    *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"),  # the head's, which follows
+)
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+
+
+def load_backbone(
+    checkpoint: Checkpoint,
+    *,
+    portable: bool = False,
+    hidden_dropout_prob: float | None = None,
+    attention_probs_dropout_prob: float | None = None,
+) -> Any:
+    """The backbone of `checkpoint`: the stock model on torch unless `portable`, the portable definition elsewhere.
+
+    Args:
+        hidden_dropout_prob: replaces the checkpoint's rate for hidden states.
+        attention_probs_dropout_prob: replaces its rate for attention probabilities.
+
+    Raises:
+        CheckpointError: the family has no portable definition, or its weights are missing, cut or of other shapes.
+    """
+    config = dict(checkpoint.config)
+    for names, rate in ((_HIDDEN_DROPOUT, hidden_dropout_prob), (_ATTENTION_DROPOUT, attention_probs_dropout_prob)):
+        if rate is not None:
+            config.update({name: rate for name in names if name in config or name == names[0]})
+    if backend() == "torch" and not portable:
+        return importlib.import_module("fastprompt.drivers.torch.transformers").load_backbone(checkpoint, config)
+    return _load_portable(checkpoint, config)
+
+
+def _load_portable(checkpoint: Checkpoint, config: dict[str, Any]) -> Any:
+    if checkpoint.family.portable is None:
+        known = ", ".join(sorted(name for name, family in FAMILIES.items() if family.portable))
+        raise CheckpointError(
+            f"{checkpoint.name} is a {checkpoint.model_type} model, which runs on torch only; "
+            f"on {backend()} there are {known}."
+        )
+    module = importlib.import_module(f"fastprompt.backbones.{checkpoint.family.portable}")
+    backbone = module.Backbone(config)
+    tensors = checkpoint.tensors()
+    for name, parameter in backbone.stock_parameters().items():
+        if name not in tensors:
+            raise CheckpointError(f"{checkpoint.name} lacks the tensor {name}; is it a {checkpoint.model_type} model?")
+        wanted, found = tuple(parameter.shape), tensors[name].shape
+        if wanted != found:
+            raise CheckpointError(f"{checkpoint.name}: {name} has the shape {found}, config.json asks for {wanted}.")
+        nn.set_value(parameter, tensors[name].astype("float32"))
+    return backbone

@@ -1,0 +1,165 @@
+"""What the portable Transformer definitions share: activations, masks, positions, and the prefix at the attention."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fastprompt.backbones.family import family_of, geometry
+from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.framework import nn, ops
+
+ACTIVATIONS: dict[str, Callable] = {
+    "gelu": ops.gelu,
+    "gelu_new": ops.gelu_tanh,
+    "gelu_pytorch_tanh": ops.gelu_tanh,
+    "relu": ops.relu,
+    "silu": ops.silu,
+    "swish": ops.silu,
+    "tanh": ops.tanh,
+}
+
+
+def activation(name: str) -> Callable:
+    if name not in ACTIVATIONS:
+        raise CheckpointError(f"config.json asks for the activation {name!r}; known are {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]
+
+
+class Prefix(NamedTuple):
+    """Keys and values to stand before every layer's own, [layers, 1 or B, heads_kv, pre_seq_len, head_dim]."""
+
+    key: Any
+    value: Any
+
+    @property
+    def length(self) -> int:
+        return self.key.shape[3]
+
+    def layer(self, index: int, batch: int) -> tuple[Any, Any]:
+        """Layer `index`'s share for `batch` rows, (B, heads_kv, pre_seq_len, head_dim) each."""
+        shape = (batch, *self.key.shape[2:])
+        return ops.expand(self.key[index], shape), ops.expand(self.value[index], shape)
+
+
+def prepend(prefix: tuple[Any, Any] | None, key: Any, value: Any) -> tuple[Any, Any]:
+    """A layer's keys and values (B, heads_kv, T, head_dim) behind its prefix: (B, heads_kv, P + T, head_dim)."""
+    if prefix is None:
+        return key, value
+    return ops.cat([prefix[0], key], axis=2), ops.cat([prefix[1], value], axis=2)
+
+
+def additive_mask(attention_mask: Any, prefix_length: int) -> Any:
+    """(B, T) of ones and zeros -> (B, 1, 1, P + T) to add to attention scores; a prefix is always seen."""
+    batch, length = attention_mask.shape
+    mask = ops.cast(attention_mask, "float32")
+    if prefix_length:
+        mask = ops.cat([ops.ones((batch, prefix_length), like=mask), mask], axis=1)
+    return ops.reshape((1.0 - mask) * -1e9, (batch, 1, 1, prefix_length + length))
+
+
+def split_heads(x: Any, heads: int) -> Any:
+    """(B, T, heads * head_dim) -> (B, heads, T, head_dim)."""
+    batch, length, width = x.shape
+    return ops.transpose(ops.reshape(x, (batch, length, heads, width // heads)), (0, 2, 1, 3))
+
+
+def join_heads(x: Any) -> Any:
+    """(B, heads, T, head_dim) -> (B, T, heads * head_dim)."""
+    batch, heads, length, width = x.shape
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, heads * width))
+
+
+class PortableBackbone(nn.Module):
+    """An encoder written in `nn` and `ops`; its parameters bear the names of the stock transformers base model.
+
+    A family fills in `embed_inputs` and `blocks`.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.config = config
+        self.family = family_of(config["model_type"])
+        self.geometry = geometry(config)
+        self.gradient_checkpointing = False
+
+    @property
+    def prefix_shape(self) -> tuple[int, int, int]:
+        """(layers, heads_kv, head_dim)"""
+        return self.geometry.layers, self.geometry.heads_kv, self.geometry.head_dim
+
+    def stock_parameters(self) -> dict[str, Any]:
+        """Parameters by their names in the stock base model."""
+        return nn.named_parameters(self)
+
+    def word_embeddings(self) -> Any:
+        """The input embedding layer."""
+        raise NotImplementedError
+
+    def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
+        """Word embeddings (B, T, embedding_size) -> the first layer's input (B, T, hidden)."""
+        raise NotImplementedError
+
+    def blocks(self) -> list[Any]:
+        """The layers in order, each called as block(hidden, mask, key, value) with its prefix, or None twice."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        inputs_embeds: Any = None,
+        prefix: Prefix | None = None,
+        output_hidden_states: bool = False,
+    ) -> list[Any]:
+        """Hidden states, each (B, T, hidden), the last layer's last.
+
+        With `output_hidden_states` those after the embeddings and after every layer, else the last layer's alone.
+
+        Args:
+            input_ids: (B, T), or else inputs_embeds (B, T, embedding_size).
+            attention_mask: (B, T), 1 for real tokens; None means that all are.
+            position_ids: (B, T); None means the family's own.
+        """
+        if inputs_embeds is None:
+            inputs_embeds = self.word_embeddings()(input_ids)
+        batch, length = inputs_embeds.shape[:2]
+        self._check_length(length)
+        if position_ids is None:
+            position_ids = positions(self.config, inputs_embeds, input_ids, shift=0)
+        mask = None
+        if attention_mask is not None:
+            mask = additive_mask(attention_mask, prefix.length if prefix else 0)
+
+        hidden = self.embed_inputs(inputs_embeds, token_type_ids, position_ids)
+        states = [hidden]
+        for index, block in enumerate(self.blocks()):
+            inputs = (hidden, mask, *(prefix.layer(index, batch) if prefix else (None, None)))
+            recompute = self.gradient_checkpointing and self.training
+            hidden = nn.checkpoint(block, *inputs) if recompute else block(*inputs)
+            if output_hidden_states:
+                states.append(hidden)
+        return states if output_hidden_states else [hidden]
+
+    def _check_length(self, length: int) -> None:
+        limit = self.geometry.max_positions
+        if limit and length > limit:
+            raise ConfigError(f"The input has {length} positions, the backbone {limit}; lower max_seq_length.")
+
+
+def positions(config: dict[str, Any], like: Any, input_ids: Any | None, shift: int) -> Any:
+    """Position ids (B, T) as the stock family counts them, `shift` further on.
+
+    Args:
+        like: any tensor of shape (B, T, ...).
+        input_ids: (B, T); RoBERTa's positions skip padding, which only these show. None counts every position.
+    """
+    batch, length = like.shape[:2]
+    if not family_of(config["model_type"]).positions_follow_padding:
+        return ops.expand(ops.reshape(ops.arange(length, like=like) + shift, (1, length)), (batch, length))
+    padding = config.get("pad_token_id", 1)
+    if input_ids is None:
+        steps = ops.arange(length, like=like) + (padding + 1 + shift)
+        return ops.expand(ops.reshape(steps, (1, length)), (batch, length))
+    real = ops.cast(input_ids != padding, "int64")
+    return (ops.cumsum(real, axis=1) + shift) * real + padding

@@ -1,0 +1,163 @@
+"""The command `fastprompt`: train, evaluate, predict, doctor.
+
+Results alone go to standard output; what frameworks print on it is sent to standard error.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from fastprompt import __version__
+from fastprompt.errors import DataError, FastpromptError
+from fastprompt.framework import set_backend
+from fastprompt.options import TrainOptions, add_arguments, gather
+
+from rich.console import Console
+from rich.table import Table
+
+_PROMPT_OPTIONS = [
+    "model_name_or_path",
+    "backend",
+    "device",
+    "backbone",
+    "per_device_eval_batch_size",
+    "max_seq_length",
+]
+_TASK_OPTIONS = ["task_name", "dataset_name", "data_dir", "max_eval_samples", "bf16"]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastprompt", description="Prompt-based tuning under PyTorch, PaddlePaddle and Jittor."
+    )
+    parser.add_argument("--version", action="version", version=f"fastprompt {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_arguments(commands.add_parser("train", help="tune a prompt and evaluate it"))
+    add_arguments(commands.add_parser("evaluate", help="a saved prompt's metrics"), _PROMPT_OPTIONS + _TASK_OPTIONS)
+    predict = commands.add_parser("predict", help="label texts, one a line")
+    add_arguments(predict, _PROMPT_OPTIONS)
+    predict.add_argument("--input", metavar="FILE", help="file of texts; default: standard input")
+    predict.add_argument("--format", choices=("table", "jsonl"), default="table")
+    commands.add_parser("doctor", help="what is installed, and what works here")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, 1 for an error, 130 after Ctrl-C."""
+    arguments = vars(make_parser().parse_args(argv))
+    command = arguments.pop("command")
+    results = _claim_standard_output()
+    try:
+        return {"train": _train, "evaluate": _evaluate, "predict": _predict, "doctor": _doctor}[command](
+            arguments, results
+        )
+    except FastpromptError as error:
+        print(f"fastprompt: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), results.fileno())
+        return 1
+    except KeyboardInterrupt as stop:
+        print(f"fastprompt: {stop or 'Interrupted.'}", file=sys.stderr)
+        return 130
+
+
+def _claim_standard_output() -> TextIO:
+    """Our own handle on standard output; everything else that writes there ends up on standard error."""
+    sys.stdout.flush()
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return results
+
+
+def _options(arguments: dict[str, Any]) -> TrainOptions:
+    """The options; the framework they name is chosen before anything else is imported."""
+    options = gather(arguments)
+    if options.backend:
+        set_backend(options.backend)
+    return options
+
+
+def _train(arguments: dict[str, Any], results: TextIO) -> int:
+    options = _options(arguments)
+    from fastprompt import running
+
+    metrics = running.train(options)
+    _print_mapping(metrics, results)
+    return 0
+
+
+def _evaluate(arguments: dict[str, Any], results: TextIO) -> int:
+    options = _options(arguments)
+    from fastprompt import running
+
+    _print_mapping(running.evaluate_prompt(options), results)
+    return 0
+
+
+def _predict(arguments: dict[str, Any], results: TextIO) -> int:
+    source, form = arguments.pop("input"), arguments.pop("format")
+    options = _options(arguments)
+    from fastprompt import running
+
+    predictions = running.predict(options, _lines(source))
+    if form == "jsonl":
+        for found in predictions:
+            line = {"text": found.text, "label": found.label, "probabilities": found.probabilities}
+            print(json.dumps(line, ensure_ascii=False), file=results, flush=True)
+        return 0
+    table = Table("label", "probability", "text")
+    for found in predictions:
+        table.add_row(found.label, f"{found.probabilities[found.label]:.3f}", found.text)
+    Console(file=results, markup=False).print(table)
+    return 0
+
+
+def _lines(source: str | None) -> Iterator[str]:
+    """The lines of a file or of standard input, without their ends."""
+    if source is None:
+        yield from _decoded(sys.stdin.buffer, "standard input")
+        return
+    try:
+        with Path(source).open("rb") as file:
+            yield from _decoded(file, source)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read ({error.strerror}).") from error
+
+
+def _decoded(raw: Iterable[bytes], name: str) -> Iterator[str]:
+    for number, line in enumerate(raw, 1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name}, line {number} is not UTF-8; save it as UTF-8.") from error
+
+
+def _doctor(arguments: dict[str, Any], results: TextIO) -> int:
+    from fastprompt import doctor
+
+    versions, frameworks = doctor.report()
+    console = Console(file=results, markup=False, highlight=False)
+    packages = Table("package", "version")
+    for name, found in versions.items():
+        packages.add_row(name, found or "not installed")
+    console.print(packages)
+    states = Table("framework", "state", "mend")
+    for name, found in frameworks.items():
+        states.add_row(name, found["state"], found["mend"])
+    console.print(states)
+    return 0 if any(found["state"].startswith("works") for found in frameworks.values()) else 1
+
+
+def _print_mapping(metrics: dict[str, Any], results: TextIO) -> None:
+    for name, value in metrics.items():
+        print(f"{name}: {value}", file=results)
+    results.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

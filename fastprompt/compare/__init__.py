@@ -1,0 +1,1 @@
+"""Holding frameworks against each other."""

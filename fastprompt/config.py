@@ -1,0 +1,199 @@
+"""One dataclass per method: what a prompt is, apart from its values.
+
+A configuration checks itself when it is made, and is written to and read from the prompt file as plain JSON.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from fastprompt.errors import ConfigError
+
+POOLINGS = ("first", "mean", "prompt")
+INITS = ("random", "vocabulary", "text")
+
+
+@dataclass(kw_only=True)
+class MethodConfig:
+    """What all methods share.
+
+    Args:
+        pooling: what the classification head reads: the "first" real token (BERT's [CLS]), the "mean" of the real
+            tokens, or "prompt", position 0 of the lengthened input of a shallow prompt, as fastNLP's tutorial E2 and
+            PEFT's prompt tuning read it. None takes what the checkpoint was trained with: "mean" for a sentence
+            encoder whose folder says so, else "first".
+        train_head: False freezes the head with the backbone, as tutorial E2 does (for comparison only).
+    """
+
+    method: ClassVar[str]
+    prompt_kind: ClassVar[str | None] = None  # "deep": keys and values of every layer, "shallow": input embeddings
+    pooling: str | None = None
+    train_head: bool = True
+
+    def __post_init__(self) -> None:
+        if self.pooling is not None:
+            _one_of("pooling", self.pooling, POOLINGS)
+        if self.pooling == "prompt" and self.prompt_kind != "shallow":
+            raise ConfigError(
+                f"pooling='prompt' needs a shallow prompt; {self.method} has none: use 'first' or 'mean'."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"method": self.method, **dataclasses.asdict(self)}
+
+
+@dataclass(kw_only=True)
+class PTuningV2Config(MethodConfig):
+    """P-Tuning v2 (Liu et al., 2022, arXiv:2110.07602): trained keys and values before every layer's attention.
+
+    Args:
+        pre_seq_len: number of prefix positions.
+        prefix_projection: make the keys and values with a two-layer Tanh network instead of storing them.
+        prefix_hidden_size: that network's inner width.
+        prefix_dropout: dropout on keys and values while training, drawn anew for every row of a batch.
+        init_std: standard deviation of the initial embedding.
+        shift_positions: count the tokens' positions from `pre_seq_len`, as `past_key_values` does (P-Tuning v2's own
+            code, PEFT); otherwise from 0.
+    """
+
+    method: ClassVar[str] = "p-tuning-v2"
+    prompt_kind: ClassVar[str | None] = "deep"
+    pre_seq_len: int = 20
+    prefix_projection: bool = False
+    prefix_hidden_size: int = 512
+    prefix_dropout: float = 0.0
+    init_std: float = 0.02
+    shift_positions: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least_one("pre_seq_len", self.pre_seq_len)
+        _at_least_one("prefix_hidden_size", self.prefix_hidden_size)
+        _probability("prefix_dropout", self.prefix_dropout)
+        _positive("init_std", self.init_std)
+
+
+@dataclass(kw_only=True)
+class _ShallowConfig(MethodConfig):
+    prompt_kind: ClassVar[str | None] = "shallow"
+
+    @property
+    def length(self) -> int:
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class ShallowPrefixConfig(_ShallowConfig):
+    """The prompt of fastNLP's tutorial E2: trained embeddings before the input's own, initialised from N(0, init_std).
+
+    `ShallowPrefixConfig(pooling="prompt", train_head=False)` is the tutorial as written.
+    """
+
+    method: ClassVar[str] = "shallow-prefix"
+    pre_seq_len: int = 20
+    init_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least_one("pre_seq_len", self.pre_seq_len)
+        _positive("init_std", self.init_std)
+
+    @property
+    def length(self) -> int:
+        return self.pre_seq_len
+
+
+@dataclass(kw_only=True)
+class PromptTuningConfig(_ShallowConfig):
+    """Prompt tuning (Lester et al., 2021, arXiv:2104.08691).
+
+    Args:
+        num_virtual_tokens: number of trained input embeddings.
+        init: "random" (uniform in [-0.5, 0.5], the paper's), "vocabulary" (embeddings of tokens drawn from the
+            vocabulary) or "text" (embeddings of `init_text`, repeated or cut to length).
+        init_text: the text of init="text".
+    """
+
+    method: ClassVar[str] = "prompt-tuning"
+    num_virtual_tokens: int = 20
+    init: str = "vocabulary"
+    init_text: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least_one("num_virtual_tokens", self.num_virtual_tokens)
+        _one_of("init", self.init, INITS)
+        if (self.init == "text") != bool(self.init_text):
+            raise ConfigError("init_text goes with init='text', and init='text' needs it.")
+
+    @property
+    def length(self) -> int:
+        return self.num_virtual_tokens
+
+
+@dataclass(kw_only=True)
+class FineTuningConfig(MethodConfig):
+    """Yardstick: every weight of backbone and head is trained."""
+
+    method: ClassVar[str] = "fine-tuning"
+
+
+@dataclass(kw_only=True)
+class LinearProbeConfig(MethodConfig):
+    """Yardstick: the head alone is trained."""
+
+    method: ClassVar[str] = "linear-probe"
+
+
+@dataclass(kw_only=True)
+class BitFitConfig(MethodConfig):
+    """Yardstick: biases and the head are trained (Ben Zaken et al., 2022, arXiv:2106.10199)."""
+
+    method: ClassVar[str] = "bitfit"
+
+
+METHODS: dict[str, type[MethodConfig]] = {
+    kind.method: kind
+    for kind in (
+        PTuningV2Config,
+        ShallowPrefixConfig,
+        PromptTuningConfig,
+        FineTuningConfig,
+        LinearProbeConfig,
+        BitFitConfig,
+    )
+}
+
+
+def method_config(method: str, **options: Any) -> MethodConfig:
+    """The configuration of `method` with those of `options` that it has.
+
+    Raises:
+        ConfigError: there is no such method, or an option's value cannot work.
+    """
+    if method == "p-tuning":
+        raise ConfigError("The method p-tuning (P-Tuning v1) is not built yet; use p-tuning-v2 or prompt-tuning.")
+    _one_of("method", method, tuple(METHODS))
+    kind = METHODS[method]
+    names = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in options.items() if name in names})
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} is {value!r}; it is one of {', '.join(allowed)}.")
+
+
+def _at_least_one(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} is {value!r}; it is a whole number from 1 on.")
+
+
+def _probability(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ConfigError(f"{name} is {value!r}; it lies from 0 up to, but not including, 1.")
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigError(f"{name} is {value!r}; it must be above 0.")

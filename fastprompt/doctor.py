@@ -1,0 +1,71 @@
+"""What is installed, what each framework can do here, and the mend for what it cannot."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from fastprompt.framework import BACKENDS, is_installed
+
+PACKAGES = (
+    *("fastprompt", "fastNLP", "datasets", "tokenizers", "safetensors", "numpy", "setuptools"),
+    *("torch", "transformers", "paddlepaddle", "jittor", "onednn-cpu-gomp"),
+)
+
+# Runs in a process of its own for each framework: one gradient step through fastNLP's door, and what the device has.
+_PROBE = """
+import json, numpy
+import fastprompt
+from fastprompt.framework import nn, ops, runtime
+import fastNLP
+layer = nn.Linear(2, 1)
+nn.set_value(layer.weight, numpy.ones((1, 2), "float32"))
+nn.set_value(layer.bias, numpy.zeros(1, "float32"))
+loss = ops.mean(layer(ops.tensor(numpy.ones((1, 2), "float32"))))
+right = bool((ops.gradients(loss, [layer.weight])[0] == 1).all())
+gpu = runtime.has_gpu()
+print("PROBE " + json.dumps({
+    "version": runtime.version(), "gradient": right, "gpu": gpu, "bf16": runtime.supports_bf16("cuda" if gpu else "cpu")
+}))
+"""
+
+
+def package_versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def probe(name: str, timeout: float = 600) -> dict[str, str]:
+    """Try a framework: {"state", "mend"} and what it can do."""
+    if not is_installed(name):
+        return {"state": "not installed", "mend": f"pip install 'fastprompt[{name}]'"}
+    environment = {**os.environ, "FASTNLP_BACKEND": name}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE], env=environment, capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return {
+            "state": f"no answer in {timeout:.0f} s",
+            "mend": "run again: a first compilation takes minutes",
+        }
+    line = next((line for line in done.stdout.splitlines() if line.startswith("PROBE ")), None)
+    if line is None:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return {"state": "broken", "mend": last}
+    found = json.loads(line.removeprefix("PROBE "))
+    if not found["gradient"]:
+        return {"state": "wrong gradients", "mend": f"reinstall: pip install --force-reinstall 'fastprompt[{name}]'"}
+    can = ["GPU" if found["gpu"] else "CPU only", "bf16" if found["bf16"] else "no bf16"]
+    return {"state": f"works ({found['version']}; {', '.join(can)})", "mend": ""}
+
+
+def report() -> tuple[dict[str, str | None], dict[str, dict[str, str]]]:
+    """Package versions, and each framework's state."""
+    return package_versions(), {name: probe(name) for name in BACKENDS}

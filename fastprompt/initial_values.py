@@ -1,0 +1,21 @@
+"""Initial values of fresh tensors, drawn with NumPy so that they are the same under every framework.
+
+Each tensor draws from a generator of its own, seeded by the run's seed and the tensor's name: neither the order in
+which a framework creates its parameters nor a tensor more or less changes the others.
+"""
+
+import zlib
+
+import numpy
+
+
+def generator(seed: int, name: str) -> numpy.random.Generator:
+    return numpy.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def normal(seed: int, name: str, shape: tuple[int, ...], std: float) -> numpy.ndarray:
+    return (generator(seed, name).standard_normal(shape) * std).astype("float32")
+
+
+def uniform(seed: int, name: str, shape: tuple[int, ...], bound: float) -> numpy.ndarray:
+    return generator(seed, name).uniform(-bound, bound, shape).astype("float32")

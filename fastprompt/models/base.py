@@ -1,0 +1,408 @@
+"""What every prompt model does: load, freeze, run the backbone with its prompt, step for fastNLP, save."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from fastprompt import interchange
+from fastprompt.backbones.checkpoint import Checkpoint
+from fastprompt.backbones.loading import load_backbone
+from fastprompt.backbones.portable import Prefix, positions
+from fastprompt.config import MethodConfig, PromptTuningConfig, PTuningV2Config
+from fastprompt.data.tokenization import load_tokenizer
+from fastprompt.errors import CheckpointError, ConfigError, TrainingError
+from fastprompt.framework import backend, nn, ops
+from fastprompt.initial_values import normal
+from fastprompt.prompts import PrefixEncoder, PromptEmbedding
+
+import numpy
+
+
+@dataclasses.dataclass
+class ModelOutput:
+    """What calling a model returns.
+
+    loss is a scalar or None; logits are (B, num_labels); hidden_states are those after the embeddings and after every
+    layer, each (B, T, hidden), where they were asked for.
+    """
+
+    loss: Any
+    logits: Any
+    hidden_states: list[Any] | None = None
+
+
+class PromptModel(nn.Module):
+    """A backbone, a prompt, and a head; subclasses name their task and make the head.
+
+    Make one with `from_pretrained`.
+    """
+
+    task: str
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: MethodConfig,
+        *,
+        num_labels: int,
+        label_names: list[str],
+        seed: int,
+        bf16: bool,
+        gradient_checkpointing: bool,
+        portable: bool,
+        hidden_dropout_prob: float | None,
+        attention_probs_dropout_prob: float | None,
+    ) -> None:
+        super().__init__()
+        self.method_config = config if config.pooling else dataclasses.replace(config, pooling=checkpoint.pooling)
+        self.num_labels = num_labels
+        self.label_names = label_names
+        self.checkpoint = checkpoint
+        self.backbone = load_backbone(
+            checkpoint,
+            portable=portable,
+            hidden_dropout_prob=hidden_dropout_prob,
+            attention_probs_dropout_prob=attention_probs_dropout_prob,
+        )
+        self._check_positions()
+        self.head = self.make_head(self.backbone.config, self.backbone.geometry.hidden_size)
+        self._fresh = self._initialise_head(seed)
+        if config.prompt_kind is not None:
+            self.prompt = self._make_prompt(seed)
+            self.prompt_dropout = nn.Dropout(getattr(config, "prefix_dropout", 0.0))
+        if gradient_checkpointing:
+            self.backbone.gradient_checkpointing = True
+        self._freeze()
+        self._bf16 = bf16
+        if bf16:
+            self._keep_in_bf16()
+        self._first_step_checked = False
+
+    # -- making ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_name_or_path: str | Path,
+        config: MethodConfig | None = None,
+        *,
+        num_labels: int | None = None,
+        label_names: list[str] | None = None,
+        backbone: str | Path | None = None,
+        seed: int = 0,
+        bf16: bool = False,
+        gradient_checkpointing: bool = False,
+        portable: bool = False,
+        hidden_dropout_prob: float | None = None,
+        attention_probs_dropout_prob: float | None = None,
+    ) -> "PromptModel":
+        """A model ready to train, or a saved prompt ready for use.
+
+        Args:
+            model_name_or_path: a hub id, a folder in Hugging Face form, or a saved prompt's folder.
+            config: the method; P-Tuning v2 where none is given. A saved prompt brings its own.
+            num_labels: number of classes; 2, or as many as there are names.
+            label_names: their names, in order of their indices.
+            backbone: where the backbone of a saved prompt lies, if not where its file says.
+            seed: seeds the initial values of prompt and head.
+            bf16: keep a frozen backbone in bfloat16; prompt and head stay in float32.
+            gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+            portable: on torch, take the portable definition instead of the stock transformers model.
+            hidden_dropout_prob: replaces the checkpoint's rate for hidden states, and those of prefix and head.
+            attention_probs_dropout_prob: replaces the checkpoint's rate for attention probabilities.
+
+        Raises:
+            CheckpointError: something of backbone or prompt is missing, cut, or does not fit the other.
+            ConfigError: an option's value cannot work.
+        """
+        saved = interchange.read_prompt(model_name_or_path) if interchange.is_prompt(model_name_or_path) else None
+        if saved is not None:
+            if config is not None:
+                raise ConfigError(f"{model_name_or_path} is a saved prompt and brings its own configuration.")
+            saved.check_task(cls.task)
+            config = saved.config
+            num_labels, label_names = saved.num_labels, saved.label_names
+            checkpoint = Checkpoint(backbone or saved.backbone_name)
+            saved.check_backbone(checkpoint)
+        else:
+            checkpoint = Checkpoint(backbone or model_name_or_path)
+            config = config or PTuningV2Config()
+        if hidden_dropout_prob is not None and isinstance(config, PTuningV2Config):
+            config = dataclasses.replace(config, prefix_dropout=hidden_dropout_prob)
+        num_labels, label_names = _labels(num_labels, label_names)
+        model = cls(
+            checkpoint,
+            config,
+            num_labels=num_labels,
+            label_names=label_names,
+            seed=seed,
+            bf16=bf16,
+            gradient_checkpointing=gradient_checkpointing,
+            portable=portable,
+            hidden_dropout_prob=hidden_dropout_prob,
+            attention_probs_dropout_prob=attention_probs_dropout_prob,
+        )
+        if saved is not None:
+            model.load_tuned(saved)
+        return model
+
+    def make_head(self, config: dict[str, Any], hidden_size: int) -> Any:
+        """The task's head for this family."""
+        raise NotImplementedError
+
+    def _check_positions(self) -> None:
+        limit = self.backbone.geometry.max_positions
+        length = self._positions_taken()
+        if limit and length and length + 2 > limit:
+            raise ConfigError(
+                f"A prompt of {length} leaves no room in the backbone's {limit} positions; "
+                f"shorten it{' or leave shift_positions off' if self._shift else ''}."
+            )
+
+    @property
+    def _shift(self) -> int:
+        return self.method_config.pre_seq_len if getattr(self.method_config, "shift_positions", False) else 0
+
+    def _positions_taken(self) -> int:
+        """How many of the backbone's positions the prompt uses up."""
+        return self.method_config.length if self.method_config.prompt_kind == "shallow" else self._shift
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest input in tokens, beside the prompt; None where the backbone sets no limit."""
+        limit = self.backbone.geometry.max_positions
+        return None if limit is None else limit - self._positions_taken()
+
+    def _initialise_head(self, seed: int) -> set[str]:
+        """Give the head its checkpoint's values where it has them; the names of those that are fresh."""
+        head = nn.named_parameters(self.head)
+        stored = self.checkpoint.tensors(only={key for name in head for key in (name, f"head:{name}")})
+        std = self.backbone.geometry.initializer_range
+        fresh = set()
+        for name, parameter in head.items():
+            shape = tuple(parameter.shape)
+            value = next((stored[key] for key in (name, f"head:{name}") if key in stored), None)
+            if value is None or value.shape != shape:
+                fresh.add(name)
+                if "norm." in name and name.endswith("weight"):
+                    value = numpy.ones(shape)
+                else:
+                    value = normal(seed, f"head.{name}", shape, 0.0 if name.endswith("bias") else std)
+            nn.set_value(parameter, value.astype("float32"))
+        return fresh
+
+    def _make_prompt(self, seed: int) -> Any:
+        config, sizes = self.method_config, self.backbone.geometry
+        if config.prompt_kind == "deep":
+            return PrefixEncoder(config, self.backbone.prefix_shape, sizes.hidden_size, seed)
+        tokenize = vocabulary = None
+        if isinstance(config, PromptTuningConfig) and config.init != "random":
+            vocabulary = ops.to_numpy(self.backbone.word_embeddings().weight)
+            if config.init == "text":
+                tokenize = load_tokenizer(self.checkpoint.directory).plain_ids
+        return PromptEmbedding(config, sizes.embedding_size, seed, vocabulary, tokenize)
+
+    # -- what is trained ---------------------------------------------------------------------------------------------
+
+    def _freeze(self) -> None:
+        method = self.method_config.method
+        for name, parameter in self.backbone.stock_parameters().items():
+            tuned = method == "fine-tuning" or (method == "bitfit" and name.endswith("bias"))
+            (nn.unfreeze if tuned else nn.freeze)(parameter)
+        for name, parameter in nn.named_parameters(self.head).items():
+            # A pooler that came with the checkpoint is part of the backbone; a fresh one must learn.
+            pretrained = name.startswith("pooler") and name not in self._fresh
+            tuned = self.method_config.train_head and (
+                not pretrained or method == "fine-tuning" or (method == "bitfit" and name.endswith("bias"))
+            )
+            (nn.unfreeze if tuned else nn.freeze)(parameter)
+        if not self.tuned_parameters():
+            raise TrainingError(f"{method} with train_head=False trains nothing; use train_head=True.")
+
+    def named_tensors(self) -> dict[str, Any]:
+        """Every parameter by the name that transformers gives it ("bert.encoder...", "classifier.weight"); the
+        prompt's stand behind "prompt."."""
+        prefix = self.backbone.family.prefix
+        names = {f"{prefix}.{name}": p for name, p in self.backbone.stock_parameters().items()}
+        names.update({self._head_name(name): p for name, p in nn.named_parameters(self.head).items()})
+        if self.method_config.prompt_kind is not None:
+            names.update({f"prompt.{name}": p for name, p in nn.named_parameters(self.prompt).items()})
+        return names
+
+    def _head_name(self, name: str) -> str:
+        """The pooler stands in the base model as transformers has it."""
+        return f"{self.backbone.family.prefix}.{name}" if name.startswith("pooler") else name
+
+    def tuned_parameters(self) -> dict[str, Any]:
+        """The parameters that training changes, by name."""
+        return {name: p for name, p in self.named_tensors().items() if nn.is_trainable(p)}
+
+    def fresh_tensors(self) -> list[str]:
+        """Names of the head's tensors that the checkpoint did not bring."""
+        return sorted(self._head_name(name) for name in self._fresh)
+
+    def kept_parameters(self) -> dict[str, Any]:
+        """What a prompt file holds: the tuned parameters, and a fresh head even where it is frozen."""
+        kept = {*self.tuned_parameters(), *self.fresh_tensors()}
+        return {name: p for name, p in self.named_tensors().items() if name in kept}
+
+    def trainable_parameters(self) -> list[Any]:
+        """The parameters to hand to an optimizer."""
+        return list(self.tuned_parameters().values())
+
+    def count_parameters(self) -> tuple[int, int]:
+        """(tuned, total) numbers of parameters."""
+        sizes = {name: int(numpy.prod(tuple(p.shape))) for name, p in self.named_tensors().items()}
+        return sum(sizes[name] for name in self.tuned_parameters()), sum(sizes.values())
+
+    def _keep_in_bf16(self) -> None:
+        if self.method_config.method in ("fine-tuning", "bitfit"):
+            raise ConfigError(
+                f"{self.method_config.method} trains the backbone, which bf16 keeps frozen; leave bf16 off."
+            )
+        nn.to_bf16(self.backbone)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def encode(
+        self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, output_hidden_states: bool = False
+    ) -> tuple[Any, list[Any]]:
+        """The backbone with its prompt.
+
+        Returns what the head reads, (B, hidden) in float32, and the hidden states of the real tokens.
+        """
+        config = self.method_config
+        if attention_mask is None:
+            attention_mask = input_ids * 0 + 1
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        if not self.backbone.family.token_types:
+            inputs["token_type_ids"] = None
+        skipped = 0
+        if config.prompt_kind == "deep":
+            inputs["prefix"] = self._prefix(input_ids.shape[0])
+            if config.shift_positions:
+                inputs["position_ids"] = positions(self.backbone.config, input_ids, input_ids, config.pre_seq_len)
+        elif config.prompt_kind == "shallow":
+            skipped = config.length
+            inputs = self._prepend(inputs)
+        states = self.backbone(**inputs, output_hidden_states=output_hidden_states)
+        last = ops.cast(states[-1], "float32") if self._bf16 else states[-1]
+        if config.pooling == "prompt":
+            pooled = last[:, 0]
+        elif config.pooling == "first":
+            pooled = last[:, skipped]
+        else:
+            weights = ops.cast_like(attention_mask, last)[:, :, None]
+            pooled = ops.sum(last[:, skipped:] * weights, axis=1) / ops.sum(weights, axis=1)
+        return pooled, states
+
+    def _prefix(self, batch: int) -> Prefix:
+        key, value = self.prompt()  # [layers, heads_kv, pre_seq_len, head_dim] each
+        layers, heads, length, width = key.shape
+        rate = self.method_config.prefix_dropout if self.training else 0.0
+        rows = batch if rate else 1  # dropout differs from row to row
+        shape = (layers, rows, heads, length, width)
+        pair = [ops.expand(ops.reshape(x, (layers, 1, heads, length, width)), shape) for x in (key, value)]
+        if rate:
+            pair = [self.prompt_dropout(x) for x in pair]
+        if self._bf16:
+            pair = [ops.cast(x, "bfloat16") for x in pair]
+        return Prefix(*pair)
+
+    def _prepend(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        ids, mask, types = inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"]
+        words = self.backbone.word_embeddings()(ids)  # (B, T, embedding_size)
+        prompt = ops.cast_like(self.prompt(), words)
+        length, width = prompt.shape
+        prompt = ops.expand(ops.reshape(prompt, (1, length, width)), (ids.shape[0], length, width))
+        room = (ids.shape[0], length)
+        return {
+            "inputs_embeds": ops.cat([prompt, words], axis=1),
+            "attention_mask": ops.cat([ops.ones(room, like=mask, dtype="int64"), mask], axis=1),
+            "token_type_ids": None
+            if types is None
+            else ops.cat([ops.zeros(room, like=types, dtype="int64"), types], axis=1),
+        }
+
+    def train_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
+        """fastNLP's training step: {"loss"}.
+
+        Raises:
+            TrainingError: at the first step, where the prompt gets no gradient and so would silently not train.
+        """
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "labels": labels,
+        }
+        if not self._first_step_checked:
+            self._check_first_step(inputs)
+        return {"loss": self(**inputs).loss}
+
+    def _check_first_step(self, inputs: dict[str, Any]) -> None:
+        self._first_step_checked = True
+        tuned = self.tuned_parameters()
+        if self.method_config.prompt_kind is None:
+            return
+        prompt = [p for name, p in tuned.items() if name.startswith("prompt.")]
+        if prompt and any(g.any() for g in ops.gradients(self(**inputs).loss, prompt)):
+            return
+        reason = "the model is in evaluation mode: call model.train()" if not self.training else "it reaches no loss"
+        raise TrainingError(f"The prompt gets no gradient under {backend()} ({reason}); nothing would be tuned.")
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write what was tuned, and not the backbone, as `prompt_config.json` and `prompt.safetensors`.
+
+        Both are written whole or not at all; an earlier prompt in the folder is replaced.
+        """
+        interchange.write_prompt(self, directory)
+
+    def load_prompt(self, directory: str | Path) -> None:
+        """Replace what was tuned by a saved prompt of the same method and backbone.
+
+        Raises:
+            CheckpointError: the prompt is of another backbone, or its tensors do not fit.
+        """
+        saved = interchange.read_prompt(directory)
+        saved.check_task(self.task)
+        saved.check_backbone(self.checkpoint)
+        self.load_tuned(saved)
+
+    def load_tuned(self, saved: "interchange.SavedPrompt") -> None:
+        """Put a saved prompt's tensors in place.
+
+        Raises:
+            CheckpointError: a tensor is missing, left over, or of another shape.
+        """
+        stored = dict(saved.tensors)
+        if self.method_config.prompt_kind is not None:
+            used = {name: stored.pop(name) for name in self.prompt.collapse() if name in stored}
+            if not any(name.startswith("prompt.") for name in stored) and used:
+                rows = self.prompt.expand_from(used)
+                stored.update({f"prompt.{name}": value for name, value in rows.items()})
+        targets = self.named_tensors()
+        if missing := sorted(set(self.kept_parameters()) - set(stored)):
+            raise CheckpointError(f"{saved.directory} lacks the tensor {missing[0]}; save the prompt again.")
+        if unknown := sorted(set(stored) - set(targets)):
+            raise CheckpointError(f"{saved.directory} has a tensor {unknown[0]} that this model has no place for.")
+        for name, value in stored.items():
+            if tuple(targets[name].shape) != value.shape:
+                raise CheckpointError(
+                    f"{saved.directory}: {name} has the shape {value.shape}, the model {tuple(targets[name].shape)}."
+                )
+            nn.set_value(targets[name], value)
+
+
+def _labels(num_labels: int | None, label_names: list[str] | None) -> tuple[int, list[str]]:
+    if num_labels is None:
+        num_labels = len(label_names) if label_names else 2
+    if num_labels < 1:
+        raise ConfigError(f"num_labels is {num_labels}; a head has 1 or more.")
+    if label_names is None:
+        label_names = [f"LABEL_{i}" for i in range(num_labels)]
+    if len(label_names) != num_labels:
+        raise ConfigError(f"num_labels is {num_labels}, but there are {len(label_names)} label names.")
+    return num_labels, list(label_names)

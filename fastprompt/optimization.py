@@ -1,0 +1,68 @@
+"""The optimizer of this process's framework, and learning-rate schedules as a fastNLP callback."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastprompt.errors import ConfigError
+from fastprompt.framework import optim
+
+from fastNLP import Callback
+
+AdamW = optim.AdamW
+
+_GAMMA = 0.95  # per epoch
+
+
+def linear(step: int, total: int, warmup: int, per_epoch: int) -> float:
+    """Up from 0 over `warmup` steps, then down to 0 at `total`."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def constant(step: int, total: int, warmup: int, per_epoch: int) -> float:
+    """Up from 0 over `warmup` steps, then level."""
+    return min(1.0, (step + 1) / (warmup + 1))
+
+
+def exponential(step: int, total: int, warmup: int, per_epoch: int) -> float:
+    """Times 0.95 from epoch to epoch, behind the warm-up."""
+    return constant(step, total, warmup, per_epoch) * _GAMMA ** (step // per_epoch)
+
+
+SCHEDULES: dict[str, Callable[[int, int, int, int], float]] = {
+    "linear": linear,
+    "constant": constant,
+    "exponential": exponential,
+}
+
+
+class LearningRateSchedule(Callback):
+    """Sets the learning rate before every step, as a share of the optimizer's own.
+
+    Args:
+        name: "linear", "constant" or "exponential".
+        warmup_ratio: the share of all steps over which it rises from 0.
+        learning_rate: the rate at a share of 1.
+    """
+
+    def __init__(self, learning_rate: float, name: str = "linear", warmup_ratio: float = 0.0) -> None:
+        super().__init__()
+        if name not in SCHEDULES:
+            raise ConfigError(f"The schedule is {name!r}; it is one of {', '.join(SCHEDULES)}.")
+        if not 0 <= warmup_ratio <= 1:
+            raise ConfigError(f"warmup_ratio is {warmup_ratio}; it lies between 0 and 1.")
+        self.name = name
+        self.warmup_ratio = warmup_ratio
+        self.learning_rate = learning_rate
+        self.current = 0.0
+
+    def on_before_optimizers_step(self, trainer: Any, optimizers: Any) -> None:
+        every = trainer.accumulation_steps
+        total = trainer.n_batches // every
+        step = trainer.global_forward_batches // every
+        per_epoch = max(1, trainer.num_batches_per_epoch // every)
+        share = SCHEDULES[self.name](step, total, round(total * self.warmup_ratio), per_epoch)
+        self.current = self.learning_rate * share
+        for optimizer in trainer.driver.optimizers:
+            optim.set_learning_rate(optimizer, self.current)

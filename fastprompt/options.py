@@ -1,0 +1,167 @@
+"""The command line's options: one dataclass, read from arguments and from a YAML file alike."""
+
+import argparse
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastprompt.config import METHODS, POOLINGS
+from fastprompt.errors import ConfigError
+from fastprompt.framework import BACKENDS
+
+import yaml
+
+
+def option(default: Any, text: str, **settings: Any) -> Any:
+    return field(default=default, metadata={"help": text, **settings})
+
+
+@dataclass
+class TrainOptions:
+    """What `fastprompt train` takes; the names are those of P-Tuning v2's run.py where it has one."""
+
+    model_name_or_path: str = option("", "hub id, model folder, or saved prompt")
+    task_name: str = option("", "glue, or reviews (the embedded sentences)")
+    dataset_name: str | None = option(None, "sst2 for glue")
+    data_dir: str | None = option(None, "folder with the data set's own files; without it the hub's copy is taken")
+    backend: str | None = option(None, "framework to run on", choices=BACKENDS)
+    device: str | None = option(None, "cpu, cuda or cuda:N; default: a GPU where there is one")
+    backbone: str | None = option(None, "where a saved prompt's backbone lies, if not where its file says")
+    output_dir: str = option("runs/last", "folder for the prompt, metrics and history")
+    overwrite_output_dir: bool = option(False, "replace the run that output_dir holds")
+    method: str = option("p-tuning-v2", "what is tuned", choices=tuple(METHODS))
+    prefix: bool = option(False, "the same as --method p-tuning-v2")
+    prompt: bool = option(False, "the same as --method shallow-prefix")
+    pre_seq_len: int = option(20, "length of the prompt")
+    prefix_projection: bool = option(False, "make the prefix with a two-layer network")
+    prefix_hidden_size: int = option(512, "that network's inner width")
+    shift_positions: bool = option(False, "count the tokens' positions from pre_seq_len, as past_key_values does")
+    init_std: float | None = option(None, "standard deviation of the prompt's initial values; default: the method's")
+    init: str | None = option(None, "prompt tuning's initial values: random, vocabulary or text")
+    init_text: str | None = option(None, "the text of --init text")
+    pooling: str | None = option(None, "what the head reads; default: the method's", choices=POOLINGS)
+    learning_rate: float = option(1e-2, "peak learning rate")
+    lr_scheduler_type: str = option("linear", "linear, constant or exponential (per epoch)")
+    warmup_ratio: float = option(0.06, "share of the steps over which the rate rises")
+    weight_decay: float = option(0.0, "AdamW's decoupled weight decay")
+    num_train_epochs: int = option(1, "passes over the training data")
+    per_device_train_batch_size: int = option(32, "examples a step")
+    per_device_eval_batch_size: int = option(64, "examples a step of evaluation")
+    gradient_accumulation_steps: int = option(1, "batches a step")
+    gradient_checkpointing: bool = option(False, "compute activations again instead of keeping them")
+    max_seq_length: int = option(128, "cut texts to so many tokens")
+    max_train_samples: int | None = option(None, "use so many training examples only")
+    max_eval_samples: int | None = option(None, "use so many evaluation examples only")
+    hidden_dropout_prob: float | None = option(None, "dropout of hidden states, prefix and head; default: checkpoint's")
+    attention_probs_dropout_prob: float | None = option(None, "dropout of attention; default: the checkpoint's")
+    bf16: bool = option(False, "keep the frozen backbone in bfloat16")
+    seed: int = option(11, "seeds initial values, batches and dropout")
+    logging_steps: int = option(50, "a line of history every so many steps")
+
+    def __post_init__(self) -> None:
+        if self.prefix and self.prompt:
+            raise ConfigError("--prefix and --prompt name two methods; give one.")
+        if self.prefix or self.prompt:
+            self.method = "p-tuning-v2" if self.prefix else "shallow-prefix"
+        if not self.model_name_or_path:
+            raise ConfigError("--model_name_or_path is missing: a hub id, a model folder, or a saved prompt.")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate is {self.learning_rate}; it must be above 0.")
+        for name in (
+            "num_train_epochs",
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "logging_steps",
+            "max_train_samples",
+            "max_eval_samples",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; it is a whole number from 1 on.")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"{name} is {value}; it lies from 0 up to, but not including, 1.")
+
+    def method_options(self) -> dict[str, Any]:
+        """What a method's configuration is made from; each method takes what it has."""
+        given = {
+            "pre_seq_len": self.pre_seq_len,
+            "num_virtual_tokens": self.pre_seq_len,
+            "prefix_projection": self.prefix_projection,
+            "prefix_hidden_size": self.prefix_hidden_size,
+            "shift_positions": self.shift_positions,
+            "init_std": self.init_std,
+            "init": self.init,
+            "init_text": self.init_text,
+            "pooling": self.pooling,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def add_arguments(parser: argparse.ArgumentParser, names: list[str] | None = None) -> None:
+    """Give `parser` the options, or those in `names`; an option not given leaves no trace in the result."""
+    for item in dataclasses.fields(TrainOptions):
+        if names is not None and item.name not in names:
+            continue
+        kind = _kind(item)
+        settings: dict[str, Any] = {"help": item.metadata["help"], "default": argparse.SUPPRESS}
+        if kind is bool:
+            settings["action"] = argparse.BooleanOptionalAction
+        else:
+            settings["type"] = kind
+            settings["choices"] = item.metadata.get("choices")
+            settings["metavar"] = None if settings["choices"] else kind.__name__.upper()
+        parser.add_argument(f"--{item.name}", **settings)
+    parser.add_argument("--config", metavar="FILE", help="YAML file of the same options; the command line wins")
+
+
+def _kind(item: dataclasses.Field) -> type:
+    return item.type if isinstance(item.type, type) else item.type.__args__[0]
+
+
+def gather(arguments: dict[str, Any]) -> TrainOptions:
+    """Options from parsed arguments, over those of the file that --config names.
+
+    Raises:
+        ConfigError: the file cannot be read or has an unknown option, or a value cannot work.
+    """
+    path = arguments.pop("config", None)
+    return TrainOptions(**{**(_read_yaml(Path(path)) if path else {}), **arguments})
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no options; one `name: value` a line is wanted.")
+    kinds = {item.name: item for item in dataclasses.fields(TrainOptions)}
+    for name, value in content.items():
+        if name not in kinds:
+            raise ConfigError(f"{path}: there is no option {name!r}.")
+        content[name] = _converted(path, kinds[name], value)
+    return content
+
+
+def _converted(path: Path, item: dataclasses.Field, value: Any) -> Any:
+    """A YAML value as its option's type: 1e-2 is text to YAML, 1 may stand for 1.0."""
+    kind = _kind(item)
+    if value is None or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+        result = value
+    else:
+        try:
+            result = kind(value) if kind is not bool and not isinstance(value, bool) else None
+        except (TypeError, ValueError):
+            result = None
+        if result is None or (kind is int and result != float(value)):
+            raise ConfigError(f"{path}: {item.name} is {value!r}; it wants {kind.__name__}.")
+    choices = item.metadata.get("choices")
+    if choices and result is not None and result not in choices:
+        raise ConfigError(f"{path}: {item.name} is {value!r}; it is one of {', '.join(choices)}.")
+    return result

@@ -1,0 +1,95 @@
+"""Progress of a run: a bar on a terminal, plain lines elsewhere, and history.jsonl."""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from fastprompt.errors import TrainingError
+from fastprompt.framework import ops
+from fastprompt.optimization import LearningRateSchedule
+
+from fastNLP import Callback
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class RunLog(Callback):
+    """Counts and tells: loss, learning rate, samples per second, time left.
+
+    Args:
+        history: file that gets one JSON line per logged step.
+        schedule: whose rate is told.
+        every: steps between two lines.
+
+    Attributes:
+        samples: examples trained on so far.
+        seconds_to_first_step: from the start of training to the end of its first step.
+
+    Raises:
+        TrainingError: the loss is no finite number.
+    """
+
+    def __init__(self, history: Path, schedule: LearningRateSchedule, every: int, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self.history = history
+        self.schedule = schedule
+        self.every = every
+        self.stream = stream or sys.stderr
+        self.samples = 0
+        self.seconds_to_first_step: float | None = None
+        self.losses: list[Any] = []
+        self.bar: Progress | None = None
+
+    def on_train_begin(self, trainer: Any) -> None:
+        self.started = time.perf_counter()
+        self.file = self.history.open("w", encoding="utf-8")
+        if self.stream.isatty():
+            columns = (
+                *(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}")),
+                *(TextColumn("{task.fields[state]}"), TimeRemainingColumn()),
+            )
+            self.bar = Progress(*columns, console=Console(file=self.stream))
+            self.task = self.bar.add_task("training", total=trainer.n_batches, state="")
+            self.bar.start()
+
+    def on_train_batch_begin(self, trainer: Any, batch: dict, indices: Any) -> None:
+        self.samples += len(batch["input_ids"])
+
+    def on_before_backward(self, trainer: Any, outputs: dict) -> None:
+        self.losses.append(outputs["loss"])
+
+    def on_train_batch_end(self, trainer: Any) -> None:
+        step = trainer.global_forward_batches
+        if self.seconds_to_first_step is None:
+            ops.to_numpy(self.losses[-1])  # waits for frameworks that compute later
+            self.seconds_to_first_step = time.perf_counter() - self.started
+        if step % self.every == 0 or step == trainer.n_batches:
+            self._log(step, trainer.n_batches)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step)
+
+    def _log(self, step: int, total: int) -> None:
+        loss = float(sum(float(ops.to_numpy(x)) for x in self.losses) / len(self.losses))
+        self.losses.clear()
+        if not math.isfinite(loss):
+            raise TrainingError(f"The loss is {loss} at or before step {step}; lower the learning rate.")
+        line = {"step": step, "loss": loss, "learning_rate": self.schedule.current}
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        passed = time.perf_counter() - self.started
+        rate = self.samples / passed
+        state = f"loss {loss:.4f}  lr {self.schedule.current:.2e}  {rate:.0f} samples/s"
+        if self.bar is not None:
+            self.bar.update(self.task, state=state)
+        else:
+            left = int(passed * (total - step) / step)
+            print(f"step {step}/{total}  {state}  {left // 60}:{left % 60:02d} left", file=self.stream, flush=True)
+
+    def on_train_end(self, trainer: Any) -> None:
+        self.train_seconds = time.perf_counter() - self.started
+        if self.bar is not None:
+            self.bar.stop()
+        self.file.close()

@@ -1,0 +1,6 @@
+"""The prompt methods, one file each."""
+
+from fastprompt.prompts.embedding import PromptEmbedding
+from fastprompt.prompts.prefix import PrefixEncoder
+
+__all__ = ["PrefixEncoder", "PromptEmbedding"]

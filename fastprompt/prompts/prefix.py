@@ -1,0 +1,82 @@
+"""P-Tuning v2's prefix encoder (Liu et al., 2022, arXiv:2110.07602): keys and values for every layer."""
+
+from typing import Any
+
+from fastprompt.config import PTuningV2Config
+from fastprompt.framework import nn, ops
+from fastprompt.initial_values import normal
+
+import numpy
+
+
+class PrefixProjection(nn.Module):
+    """Linear, Tanh, Linear, under the names that P-Tuning v2's nn.Sequential gives them ("0", "2")."""
+
+    def __init__(self, hidden_size: int, inner: int, width: int) -> None:
+        super().__init__()
+        layers = {"0": nn.Linear(hidden_size, inner), "2": nn.Linear(inner, width)}
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x: Any) -> Any:
+        return getattr(self, "2")(ops.tanh(getattr(self, "0")(x)))
+
+
+class PrefixEncoder(nn.Module):
+    """Makes the prefix: keys and values [layers, heads_kv, pre_seq_len, head_dim].
+
+    Without projection the embedding holds them, a row of 2 * layers * heads_kv * head_dim per position, ordered
+    K0, V0, K1, V1, ... as in P-Tuning v2's published checkpoints.
+
+    Args:
+        config: the method's options.
+        prefix_shape: (layers, heads_kv, head_dim) of the backbone.
+        hidden_size: the backbone's; the width of a position's embedding under projection.
+        seed: seeds the initial values.
+    """
+
+    def __init__(
+        self, config: PTuningV2Config, prefix_shape: tuple[int, int, int], hidden_size: int, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.prefix_shape = tuple(prefix_shape)
+        layers, heads, width = self.prefix_shape
+        total = layers * 2 * heads * width
+        if config.prefix_projection:
+            self.embedding = nn.Embedding(config.pre_seq_len, hidden_size)
+            self.trans = PrefixProjection(hidden_size, config.prefix_hidden_size, total)
+        else:
+            self.embedding = nn.Embedding(config.pre_seq_len, total)
+        for name, parameter in nn.named_parameters(self).items():
+            bias = name.endswith("bias")
+            nn.set_value(
+                parameter, normal(seed, f"prefix.{name}", tuple(parameter.shape), 0 if bias else config.init_std)
+            )
+
+    def forward(self) -> tuple[Any, Any]:
+        rows = self.embedding.weight
+        if self.config.prefix_projection:
+            rows = self.trans(rows)
+        layers, heads, width = self.prefix_shape
+        length = self.config.pre_seq_len
+        both = ops.reshape(rows, (length, layers, 2, heads, width))
+        both = ops.transpose(both, (2, 1, 3, 0, 4))  # (2, layers, heads_kv, pre_seq_len, head_dim)
+        return both[0], both[1]
+
+    def collapse(self) -> dict[str, numpy.ndarray]:
+        """The prompt as it is used, {"key", "value"}; the same bytes from the same weights under every framework."""
+        weights = {name: ops.to_numpy(p).astype("float64") for name, p in nn.named_parameters(self).items()}
+        rows = weights["embedding.weight"]
+        if self.config.prefix_projection:
+            inner = numpy.tanh(rows @ weights["trans.0.weight"].T + weights["trans.0.bias"])
+            rows = inner @ weights["trans.2.weight"].T + weights["trans.2.bias"]
+        layers, heads, width = self.prefix_shape
+        both = rows.reshape(-1, layers, 2, heads, width).transpose(2, 1, 3, 0, 4).astype("float32")
+        return {"key": numpy.ascontiguousarray(both[0]), "value": numpy.ascontiguousarray(both[1])}
+
+    def expand_from(self, stored: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+        """The weights of a plain encoder (no projection) that makes the stored "key" and "value"."""
+        both = numpy.stack([stored["key"], stored["value"]])  # (2, layers, heads_kv, pre_seq_len, head_dim)
+        rows = both.transpose(3, 1, 0, 2, 4).reshape(both.shape[3], -1)
+        return {"embedding.weight": numpy.ascontiguousarray(rows)}

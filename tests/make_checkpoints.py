@@ -1,0 +1,59 @@
+"""Writes small random checkpoints with transformers, each with the same WordPiece tokenizer: make_checkpoints.py DIR"""
+
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+COMMON = {"vocab_size": 200, "max_position_embeddings": 64, "pad_token_id": 0}
+CONFIGS = {
+    "bert": transformers.BertConfig(**SIZES, **COMMON),
+    "roberta": transformers.RobertaConfig(**SIZES, **{**COMMON, "pad_token_id": 1}),
+    "xlm-roberta": transformers.XLMRobertaConfig(**SIZES, **{**COMMON, "pad_token_id": 1}),
+    "distilbert": transformers.DistilBertConfig(dim=32, n_layers=3, n_heads=4, hidden_dim=48, **COMMON),
+    "electra": transformers.ElectraConfig(**SIZES, **COMMON, embedding_size=16),
+    "ernie": transformers.ErnieConfig(**SIZES, **COMMON),
+    "albert": transformers.AlbertConfig(**SIZES, **COMMON, embedding_size=16),
+    "modernbert": transformers.ModernBertConfig(
+        **SIZES, **COMMON, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3
+    ),
+    "mpnet": transformers.MPNetConfig(**SIZES, **{**COMMON, "pad_token_id": 1}),
+}
+
+
+def tokenizer(pad):
+    words = ["[PAD]", "[UNK]"] if pad == 0 else ["[UNK]", "[PAD]"]
+    words += ["[CLS]", "[SEP]", "[MASK]"]
+    words += [chr(c) for c in range(ord("a"), ord("z") + 1)] + [f"##{chr(c)}" for c in range(ord("a"), ord("z") + 1)]
+    made = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", words.index("[CLS]")), ("[SEP]", words.index("[SEP]"))],
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+def main(folder):
+    for number, (name, config) in enumerate(CONFIGS.items()):
+        torch.manual_seed(number)
+        model = transformers.AutoModel.from_config(config)
+        with torch.no_grad():
+            for tensor in model.parameters():  # biases and norms off their zeros and ones, or mistakes in them hide
+                tensor.add_(torch.randn_like(tensor) * 0.1)
+        model.save_pretrained(folder / name)
+        tokenizer(config.pad_token_id).save_pretrained(folder / name)
+    model = transformers.AutoModel.from_pretrained(folder / "bert")
+    model.save_pretrained(folder / "bert-sharded", max_shard_size="20KB")
+    tokenizer(0).save_pretrained(folder / "bert-sharded")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

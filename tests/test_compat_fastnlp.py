@@ -1,0 +1,437 @@
+"""fastNLP's own Trainer, Evaluator, callbacks, metrics, samplers and loaders work, with models that are not ours."""
+
+import gc
+import sys
+
+import fastprompt
+from fastprompt.errors import CheckpointError
+
+import fastNLP
+import numpy as np
+import pytest
+
+BACKEND = fastprompt.backend()
+torch_only = pytest.mark.skipif(BACKEND != "torch", reason="torch's own")
+paddle_only = pytest.mark.skipif(BACKEND != "paddle", reason="paddle's own")
+
+if BACKEND == "torch":
+    import torch
+    from torch import nn
+    from torch.nn.functional import cross_entropy
+
+    tensor, Module = torch.tensor, nn.Module
+
+    def make_optimizer(model):
+        return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+elif BACKEND == "paddle":
+    import paddle
+    from paddle import nn
+    from paddle.nn.functional import cross_entropy
+
+    tensor, Module = paddle.to_tensor, nn.Layer
+
+    def make_optimizer(model):
+        return paddle.optimizer.Momentum(parameters=model.parameters(), learning_rate=0.1, momentum=0.9)
+
+else:
+    import jittor
+    from jittor import nn
+    from jittor.nn import cross_entropy_loss as cross_entropy
+
+    tensor, Module = jittor.array, nn.Module
+
+    def make_optimizer(model):
+        return jittor.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+class Model(Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 8)
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.linear(self.embedding(x).mean(1))
+
+    execute = forward  # jittor's name for it
+
+    def train_step(self, x, y):
+        return {"loss": cross_entropy(self(x), y)}
+
+    def evaluate_step(self, x, y):
+        return {"pred": self(x), "target": y}
+
+
+def make_model(cls=Model):
+    if BACKEND == "paddle":
+        paddle.utils.unique_name.switch()  # its optimizer's state goes by names that count up over a process
+    return cls()
+
+
+def make_data(n=40):
+    rng = np.random.RandomState(0)
+    x = [rng.randint(0, 20, size=rng.randint(2, 7)).tolist() for _ in range(n)]
+    return fastNLP.DataSet({"x": x, "y": rng.randint(0, 3, n).tolist()})
+
+
+def make_loader(shuffle=True, **options):
+    return fastNLP.prepare_dataloader(make_data(), batch_size=8, shuffle=shuffle, **options)
+
+
+def make_trainer(model=None, **options):
+    model = model or make_model()
+    defaults = {
+        "driver": BACKEND,
+        "device": "cpu",
+        "n_epochs": 2,
+        "optimizers": make_optimizer(model),
+        "train_dataloader": make_loader(),
+        "evaluate_dataloaders": make_loader(shuffle=False),
+        "metrics": {"acc": fastNLP.Accuracy()},
+        "progress_bar": None,
+    }
+    return fastNLP.Trainer(model=model, **{**defaults, **options})
+
+
+def evaluate(metrics, model=None, **options):
+    loader = make_loader(shuffle=False)
+    model = model or make_model()
+    return fastNLP.Evaluator(
+        model, loader, metrics=metrics, driver=BACKEND, device="cpu", progress_bar=None, verbose=0, **options
+    ).run()
+
+
+def weights(model):
+    return {name: value.detach().numpy().copy() for name, value in model.state_dict().items()}
+
+
+def assert_same_weights(model, other):
+    other = weights(other)
+    for name, value in weights(model).items():
+        np.testing.assert_allclose(value, other[name], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("bar", ["rich", "tqdm", "raw", "auto"])
+def test_trainer_fits_with_every_progress_bar(bar):
+    model = make_model()
+    before = weights(model)
+    trainer = make_trainer(model, progress_bar=bar)
+    trainer.run()
+    assert trainer.global_forward_batches == 10
+    assert any((weights(model)[name] != before[name]).any() for name in before)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"accumulation_steps": 2},
+        {"evaluate_every": 3},
+        {"evaluate_every": lambda trainer: trainer.global_forward_batches == 4},
+        {"fp16": False},
+        {"overfit_batches": 2},
+        {"n_batches": 7},
+        {"driver": "auto"},
+        {"device": None},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_trainer_takes_its_options(options):
+    make_trainer(**options).run()
+
+
+def test_ctrl_c_comes_through_when_asked():
+    class Interrupt(fastNLP.Callback):
+        def on_train_batch_end(self, trainer):
+            raise KeyboardInterrupt
+
+    make_trainer(callbacks=Interrupt()).run()  # fastNLP's default swallows it
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(callbacks=Interrupt()).run(catch_KeyboardInterrupt=False)
+
+
+def test_metrics_agree_with_numpy():
+    class Counted(fastNLP.Metric):
+        def __init__(self):
+            super().__init__(aggregate_when_get_metric=True)
+            self.register_element("right", 0, aggregate_method="sum")
+            self.register_element("all", 0, aggregate_method="sum")
+
+        def update(self, pred, target):
+            pred, target = self.tensor2numpy(pred).argmax(-1), self.tensor2numpy(target)
+            self.right += int((pred == target).sum())
+            self.all += len(target)
+
+        def get_metric(self):
+            return {"share": self.right.get_scalar() / self.all.get_scalar()}
+
+    metrics = {"acc": fastNLP.Accuracy(), "f": fastNLP.ClassifyFPreRecMetric(only_gross=False), "own": Counted()}
+    results = evaluate(metrics)
+    assert results["acc#acc"] == pytest.approx(results["share#own"], abs=1e-6)
+    assert "f#f" in results
+
+
+def test_span_f_is_1_for_equal_spans():
+    vocabulary = fastNLP.Vocabulary(unknown=None, padding=None)
+    vocabulary.add_word_lst(["B-a", "I-a", "O"])
+
+    class Spans(Model):
+        def evaluate_step(self, x, y):
+            tags = tensor(np.tile(np.array([[0, 1, 2, 2]]), (x.shape[0], 1)))
+            return {"pred": tags, "target": tags, "seq_len": tensor(np.full(x.shape[0], 4))}
+
+    assert evaluate({"s": fastNLP.SpanFPreRecMetric(tag_vocab=vocabulary)}, make_model(Spans))["f#s"] == 1
+
+
+@torch_only
+def test_torchmetrics_are_fed():
+    torchmetrics = pytest.importorskip("torchmetrics")
+
+    class Named(Model):
+        def evaluate_step(self, x, y):
+            return {"preds": self(x), "target": y}
+
+    model = make_model(Named)
+    own = evaluate({"acc": fastNLP.Accuracy()}, model, output_mapping={"preds": "pred"})["acc#acc"]
+    theirs = evaluate({"acc": torchmetrics.Accuracy("multiclass", num_classes=3, average="micro")}, model)
+    assert theirs["acc"].item() == pytest.approx(own, abs=1e-6)
+
+
+@paddle_only
+def test_paddle_metrics_are_fed():
+    class Named(Model):
+        def evaluate_step(self, x, y):
+            right = (self(x).argmax(-1) == y).astype("float32")
+            return {"pred": self(x), "label": y.reshape([-1, 1]), "preds": right, "labels": right, "target": y}
+
+    model = make_model(Named)
+    metrics = {"acc": fastNLP.Accuracy(), "top1": paddle.metric.Accuracy(), "precision": paddle.metric.Precision()}
+    results = evaluate(metrics, model)
+    assert results["top1"] == pytest.approx(results["acc#acc"], abs=1e-6)
+    assert results["precision"] == 1
+    with pytest.raises(ValueError, match="Accuracy needs"):
+        evaluate({"top1": paddle.metric.Accuracy()})
+
+
+def test_models_are_saved_and_loaded(tmp_path):
+    callback = fastNLP.CheckpointCallback(tmp_path, every_n_epochs=1, last=True, topk=1, monitor="acc#acc")
+    trainer = make_trainer(callbacks=callback)
+    trainer.run()
+    other = make_trainer()
+    other.load_model(next(tmp_path.rglob("model-last")))
+    assert_same_weights(trainer.model, other.model)
+    evaluator = fastNLP.Evaluator(make_model(), make_loader(), driver=BACKEND, device="cpu", progress_bar=None)
+    evaluator.load_model(next(tmp_path.rglob("model-last")))
+    assert_same_weights(trainer.model, evaluator.model)
+
+
+@pytest.mark.parametrize(
+    "every",
+    [
+        {"every_n_epochs": 1},
+        # paddle's loader always has a batch sampler, and fastNLP's shuffle what is left of an epoch anew
+        pytest.param({"every_n_batches": 3}, marks=pytest.mark.skipif(BACKEND == "paddle", reason="by design")),
+    ],
+    ids=["between epochs", "within an epoch"],
+)
+def test_resuming_gives_the_same_weights(every, tmp_path):
+    class NumpyScore(fastNLP.Metric):
+        def update(self, pred, target): ...
+
+        def get_metric(self):
+            return {"score": np.float64(0.5)}
+
+    options = {"metrics": {"own": NumpyScore()}, "monitor": "score#own", "n_epochs": 3}
+    stop = {"callbacks": [fastNLP.EarlyStopCallback(patience=9)]}
+    save = {"callbacks": [fastNLP.CheckpointCallback(tmp_path, save_object="trainer", **every), *stop["callbacks"]]}
+    trainer = make_trainer(**options, **save)
+    trainer.run()
+    folders = sorted(tmp_path.rglob("trainer-epoch*"), key=lambda path: [int(n) for n in path.name.split("_")[-1:]])
+    other = make_trainer(**options, **stop)
+    other.load_checkpoint(folders[0])
+    assert 0 < other.global_forward_batches < 15
+    other.run()
+    assert other.global_forward_batches == 15
+    assert_same_weights(trainer.model, other.model)
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_the_best_model_comes_back(where, tmp_path):
+    class Remember(fastNLP.Callback):
+        best, kept = -1, None
+
+        def on_evaluate_end(self, trainer, results):
+            if results["score#own"] > self.best:
+                self.best, self.kept = results["score#own"], weights(trainer.model)
+
+    class FirstIsBest(fastNLP.Metric):
+        score = 1.0
+
+        def update(self, pred, target): ...
+
+        def get_metric(self):
+            FirstIsBest.score /= 2
+            return {"score": FirstIsBest.score}
+
+    remember = Remember()
+    best = fastNLP.LoadBestModelCallback("score#own", save_folder=str(tmp_path) if where == "folder" else None)
+    trainer = make_trainer(metrics={"own": FirstIsBest()}, callbacks=[remember, best])
+    trainer.run(num_eval_sanity_batch=0)
+    after = weights(trainer.model)
+    for name, value in remember.kept.items():
+        np.testing.assert_array_equal(value, after[name], err_msg=name)
+
+
+@torch_only
+def test_a_whole_pickled_model_is_refused_in_one_line(tmp_path):
+    trainer = make_trainer()
+    trainer.save_model(tmp_path, only_state_dict=False)
+    with pytest.raises(CheckpointError, match="only_state_dict=True") as caught:
+        trainer.load_model(tmp_path, only_state_dict=False)
+    assert "\n" not in str(caught.value)
+    next(tmp_path.iterdir()).write_bytes(b"\x80\x02\xff")
+    with pytest.raises(Exception) as caught:
+        trainer.load_model(tmp_path)
+    assert not isinstance(caught.value, CheckpointError)  # a cut file is another matter
+
+
+def test_callbacks_run(tmp_path):
+    @fastNLP.Trainer.on(fastNLP.Event.on_before_backward(every=2))
+    def note(trainer, outputs):
+        seen.append(trainer.global_forward_batches)
+
+    seen = []
+    model = make_model()
+    optimizer = make_optimizer(model)
+    if BACKEND == "torch":
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
+    elif BACKEND == "paddle":
+        schedule = paddle.optimizer.lr.LambdaDecay(0.1, lambda step: 1 / (step + 1))
+        optimizer = paddle.optimizer.SGD(parameters=model.parameters(), learning_rate=schedule)
+    else:
+        schedule = jittor.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    more = {"dataloaders": make_loader(shuffle=False), "metrics": {"acc": fastNLP.Accuracy()}, "evaluate_every": -1}
+    callbacks = [
+        fastNLP.LRSchedCallback(schedule, step_on="batch"),
+        fastNLP.MoreEvaluateCallback(**more, folder=str(tmp_path), topk=1, topk_monitor="acc#acc"),
+        fastNLP.TimerCallback(),
+        fastNLP.EarlyStopCallback("acc#acc", patience=1),
+    ]
+    try:
+        make_trainer(model, optimizers=optimizer, callbacks=callbacks, n_epochs=3).run()
+    finally:
+        fastNLP.Trainer._custom_callbacks.clear()
+    assert len(seen) >= 2
+    assert schedule.last_epoch >= 5
+    assert list(tmp_path.rglob("fastnlp_model*"))
+
+
+@torch_only
+@pytest.mark.parametrize("clip", ["norm", "value"])
+def test_warmup_and_clipping_run(clip):
+    make_trainer(
+        callbacks=[fastNLP.TorchWarmupCallback(0.2), fastNLP.TorchGradClipCallback(clip_value=1, clip_type=clip)]
+    ).run()
+
+
+@pytest.mark.skipif(BACKEND == "jittor", reason="fastNLP's jittor loader takes no samplers")
+@pytest.mark.parametrize("kind", ["RandomBatchSampler", "BucketedBatchSampler", "SortedSampler", "SequentialSampler"])
+def test_samplers_cover_the_data(kind):
+    data = make_data()
+    length = {"length": [len(x) for x in data["x"]]} if kind in ("BucketedBatchSampler", "SortedSampler") else {}
+    cls = getattr(fastNLP, kind)
+    if kind.endswith("BatchSampler"):
+        sampler = {"batch_sampler": cls(data, batch_size=8, **length)}
+    elif BACKEND == "torch":
+        sampler = {"sampler": cls(data, **length), "batch_size": 8}
+    else:
+        sampler = {"batch_sampler": paddle.io.BatchSampler(sampler=cls(data, **length), batch_size=8)}
+    loader = getattr(fastNLP, f"{BACKEND.capitalize()}DataLoader")(data, **sampler)
+    make_trainer(train_dataloader=loader).run()
+    seen = [index for _ in loader for index in loader.get_batch_indices()]
+    assert sorted(seen) == list(range(len(data)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_prepare_dataloader_pads_and_collates(workers):
+    loader = make_loader(shuffle=False, num_workers=workers)
+    loader.set_pad("x", pad_val=19)
+    data = make_data()
+    batches = [{name: value.numpy() for name, value in batch.items()} for batch in loader]
+    assert len(batches) == len(loader) == 5
+    np.testing.assert_array_equal(np.concatenate([batch["y"] for batch in batches]), list(data["y"]))
+    width = batches[0]["x"].shape[1]
+    np.testing.assert_array_equal(batches[0]["x"][0], list(data[0]["x"]) + [19] * (width - len(data[0]["x"])))
+
+
+@pytest.mark.parametrize("bundled", [False, True])
+def test_prepare_dataloader_takes_several_data_sets(bundled):
+    from fastNLP.io import DataBundle
+
+    sets = {"train": make_data(), "dev": make_data(16)}
+    loaders = fastNLP.prepare_dataloader(DataBundle(datasets=sets) if bundled else sets, batch_size=8)
+    assert {name: len(loader) for name, loader in loaders.items()} == {"train": 5, "dev": 2}
+
+
+def test_the_frameworks_own_loader_trains():
+    class Rows:
+        def __len__(self):
+            return 16
+
+        def __getitem__(self, i):
+            return {"x": np.array([1, 2, 3]), "y": np.int64(i % 3)}
+
+    if BACKEND == "torch":
+        loader = torch.utils.data.DataLoader(Rows(), batch_size=4, shuffle=True)
+    elif BACKEND == "paddle":
+        dataset = type("Data", (Rows, paddle.io.Dataset), {})()
+        loader = paddle.io.DataLoader(dataset, batch_size=4, shuffle=True)
+    else:
+
+        class Data(jittor.dataset.Dataset):
+            __getitem__ = Rows.__getitem__
+
+        loader = Data().set_attrs(batch_size=4, total_len=16, shuffle=True)
+    trainer = make_trainer(train_dataloader=loader, evaluate_dataloaders=None, metrics=None)
+    trainer.run()
+    assert trainer.global_forward_batches == 8
+
+
+@torch_only
+@pytest.mark.parametrize("mode", ["sequential", "polling", "mix"])
+def test_mixed_data_sets_are_loaded(mode):
+    from fastNLP.core.dataloaders.torch_dataloader.mix_dataloader import MixDataLoader
+
+    assert len(list(MixDataLoader({"a": [[1, 2]] * 4, "b": [[3, 4]] * 4}, mode=mode, batch_size=2))) == 4
+
+
+@paddle_only
+def test_workers_do_not_wait_for_a_loop_left_half_way():
+    class Collecting(list):
+        def __getitem__(self, i):
+            gc.collect()  # in the worker
+            return {"x": i}
+
+    gc.disable()
+    try:
+        left = [iter(paddle.io.DataLoader(list(range(100)), batch_size=1))]
+        left.append(left)
+        next(left[0])
+        del left
+        loader = fastNLP.PaddleDataLoader(Collecting(range(4)), num_workers=1, timeout=20)
+        assert [batch["x"].tolist() for batch in loader] == [[0, 1, 2, 3]]
+    finally:
+        gc.enable()
+
+
+@paddle_only
+def test_paddle_fluid_names_answer_at_run_time():
+    from fastNLP.core.drivers.paddle_driver.paddle_driver import PaddleDriver
+    from fastNLP.core.utils import paddle_to
+
+    ones = paddle.ones([2])
+    assert paddle_to(ones, ones.place).tolist() == [1, 1]  # paddle.fluid.core_avx.Place
+    state = np.random.get_state()
+    PaddleDriver.worker_init_function(0)  # paddle.fluid.core.default_cpu_generator
+    np.random.set_state(state)
+    assert "paddle.fluid" in sys.modules

@@ -1,0 +1,463 @@
+"""Every operation and layer of the chosen framework against NumPy, its gradient against central differences."""
+
+import math
+
+from fastprompt.errors import CheckpointError
+from fastprompt.framework import nn, ops, runtime
+
+import numpy as np
+import pytest
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RNG.standard_normal(shape).astype("float32")
+
+
+def trainable(array):
+    """A leaf tensor that asks for gradients, made the way a model makes one."""
+    holder = nn.Embedding(1, array.size)
+    nn.set_value(holder.weight, array.reshape(1, -1))
+    return holder.weight
+
+
+def value_and_gradients(function, arrays):
+    """function(*arrays) and the gradients of its sum, weighted by fixed random numbers, as arrays."""
+    leaves = [trainable(array) for array in arrays]
+    out = function(*(ops.reshape(leaf, array.shape) for leaf, array in zip(leaves, arrays, strict=True)))
+    weights = output_weights(out.shape)
+    loss = ops.sum(ops.reshape(out * ops.tensor(weights), (-1,)), 0)
+    gradients = ops.gradients(loss, leaves)
+    return ops.to_numpy(out), [g.reshape(a.shape) for g, a in zip(gradients, arrays, strict=True)]
+
+
+def output_weights(shape):
+    return np.random.default_rng(1).standard_normal(tuple(shape)).astype("float32")
+
+
+def central_differences(function, arrays, step=1e-5):
+    """The same gradients from the NumPy definition, in float64."""
+    arrays = [array.astype("float64") for array in arrays]
+    weights = output_weights(np.shape(function(*arrays))).astype("float64")
+    gradients = []
+    for array in arrays:
+        gradient = np.zeros_like(array)
+        for index in np.ndindex(array.shape):
+            kept = array[index]
+            sides = []
+            for side in (kept + step, kept - step):
+                array[index] = side
+                sides.append((function(*arrays) * weights).sum())
+            array[index] = kept
+            gradient[index] = (sides[0] - sides[1]) / (2 * step)
+        gradients.append(gradient)
+    return gradients
+
+
+def check(function, reference, *arrays):
+    value, gradients = value_and_gradients(function, arrays)
+    expected = reference(*(array.astype("float64") for array in arrays))
+    assert value.shape == np.shape(expected)
+    np.testing.assert_allclose(value, expected, rtol=2e-6, atol=2e-6)
+    for gradient, wanted in zip(gradients, central_differences(reference, arrays), strict=True):
+        np.testing.assert_allclose(gradient, wanted, rtol=2e-5, atol=2e-6 * max(1, np.abs(wanted).max()))
+
+
+# --- the definitions, in NumPy ----------------------------------------------------------------------------------------
+
+erf = np.vectorize(math.erf)
+
+
+def gelu(x):
+    return x * (1 + erf(x / math.sqrt(2))) / 2
+
+
+def gelu_tanh(x):
+    return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+
+
+def softmax(x, axis):
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def attention(query, key, value, mask=0.0):
+    scores = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
+    return softmax(scores + mask, -1) @ value
+
+
+def layer_norm(x, weight, bias, eps=1e-12):
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight + bias
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("tanh", np.tanh),
+        ("relu", lambda x: np.maximum(x, 0)),
+        ("silu", lambda x: x / (1 + np.exp(-x))),
+        ("gelu", gelu),
+        ("gelu_tanh", gelu_tanh),
+    ],
+)
+def test_activations(name, reference):
+    check(getattr(ops, name), reference, 2 * normal(3, 2, 5))
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh"])
+def test_gelu_far_out_and_at_zero(name):
+    x = np.array([-30.0, -9.0, -4.0, 0.0, -0.0, 4.0, 9.0, 30.0], "float32")
+    check(getattr(ops, name), {"gelu": gelu, "gelu_tanh": gelu_tanh}[name], x)
+
+
+def test_reductions():
+    check(lambda x: ops.sum(x, 1), lambda x: x.sum(1), normal(2, 3, 4))
+    check(lambda x: ops.reshape(ops.mean(x), (1,)), lambda x: x.mean().reshape(1), normal(2, 3, 4))
+    check(lambda x: ops.cumsum(x, 1), lambda x: x.cumsum(1), normal(2, 3, 4))
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_softmax(axis):
+    check(lambda x: ops.softmax(x, axis), lambda x: softmax(x, axis), 3 * normal(2, 3, 4))
+
+
+def test_softmax_of_large_numbers_stays_finite():
+    x = np.array([[1000.0, 999.0, -3e38]], "float32")
+    got = ops.to_numpy(ops.softmax(ops.tensor(x), -1))
+    np.testing.assert_allclose(got, softmax(x.astype("float64"), -1), atol=1e-6)
+
+
+def test_shapes():
+    check(lambda x: ops.transpose(x, (0, 2, 3, 1)), lambda x: x.transpose(0, 2, 3, 1), normal(2, 3, 4, 2))
+    check(lambda x: ops.reshape(ops.transpose(x, (1, 0)), (-1,)), lambda x: x.T.reshape(-1), normal(2, 3))
+    check(lambda x: ops.expand(x, (3, 2, 4)), lambda x: np.broadcast_to(x, (3, 2, 4)), normal(1, 2, 4))
+    check(lambda x, y: ops.cat([x, y], 1), lambda x, y: np.concatenate([x, y], 1), normal(2, 3, 2), normal(2, 1, 2))
+    check(lambda x: x[:, 0] * 2.0 - x[:, 1], lambda x: x[:, 0] * 2 - x[:, 1], normal(2, 3, 4))
+
+
+def test_dtypes_are_kept():
+    integers, truths = np.array([[3, 0, 2]]), np.array([[True, False, True]])
+    for array in (integers, truths, normal(2, 2)):
+        back = ops.to_numpy(ops.tensor(array))
+        assert back.dtype == array.dtype
+        np.testing.assert_array_equal(back, array)
+    ids, mask = ops.tensor(integers), ops.tensor(truths)
+    expected = {
+        "arange": (ops.arange(4, ids), np.arange(4)),
+        "zeros": (ops.zeros((2, 1), ids), np.zeros((2, 1), "float32")),
+        "ones": (ops.ones((1, 2), ids, "int64"), np.ones((1, 2), "int64")),
+        "no mask": (ops.ones((1, 2), ids, "bool"), np.ones((1, 2), "bool")),
+        "cast": (ops.cast(ids, "float32"), integers.astype("float32")),
+        "cast from bool": (ops.cast(mask, "int64"), truths.astype("int64")),
+        "cast to bool": (ops.cast(ids, "bool"), integers.astype("bool")),
+        "cast_like": (ops.cast_like(mask, ids), truths.astype("int64")),
+        "cat": (ops.cat([mask, mask], 1), np.concatenate([truths, truths], 1)),
+        "cat of ids": (ops.cat([ids, ids], 0), np.concatenate([integers, integers], 0)),
+        "expand": (ops.expand(mask, (2, 3)), np.broadcast_to(truths, (2, 3))),
+        "expand ids": (ops.expand(ids, (2, 3)), np.broadcast_to(integers, (2, 3))),
+        "sum": (ops.sum(ids, 1), integers.sum(1)),
+        "cumsum": (ops.cumsum(ids, 1), integers.cumsum(1)),
+        "argmax": (ops.argmax(ids, -1), integers.argmax(-1)),
+    }
+    for name, (got, wanted) in expected.items():
+        got = ops.to_numpy(got)
+        assert got.dtype == wanted.dtype, name
+        np.testing.assert_array_equal(got, wanted, err_msg=name)
+
+
+def test_to_numpy_gives_an_array_of_its_own():
+    x = ops.tensor(normal(2, 2))
+    ops.to_numpy(x)[:] = 7
+    assert not (ops.to_numpy(x) == 7).any()
+
+
+def test_cross_entropy():
+    labels = np.array([2, 0, 1, 2])
+
+    def reference(logits):
+        return -np.log(softmax(logits, -1)[np.arange(4), labels]).mean()
+
+    logits = normal(4, 3)
+    leaf = trainable(logits)
+    loss = ops.cross_entropy(ops.reshape(leaf, (4, 3)), ops.tensor(labels))
+    assert float(ops.to_numpy(loss).reshape(())) == pytest.approx(reference(logits.astype("float64")), abs=1e-6)
+    (gradient,) = ops.gradients(loss, [leaf])
+    expected = (softmax(logits.astype("float64"), -1) - np.eye(3)[labels]) / 4
+    np.testing.assert_allclose(gradient.reshape(4, 3), expected, atol=1e-6)
+
+
+MASKS = {"none": None, "padding": (2, 1, 1, 5), "per query": (2, 1, 3, 5), "causal": (1, 1, 3, 5)}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_attention(kind):
+    query, key, value = normal(2, 2, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 4)
+    if MASKS[kind] is None:
+        check(lambda q, k, v: ops.attention(q, k, v, None), attention, query, key, value)
+    else:
+        mask = np.where(np.random.default_rng(2).random(MASKS[kind]) < 0.4, -1e4, 0.0).astype("float32")
+        mask[..., 0] = 0  # every query sees something
+        check(
+            lambda q, k, v: ops.attention(q, k, v, ops.tensor(mask)),
+            lambda q, k, v: attention(q, k, v, mask),
+            query, key, value,
+        )  # fmt: skip
+
+
+def test_masked_keys_and_values_change_nothing():
+    query, key, value = normal(1, 2, 3, 4), normal(1, 2, 5, 4), normal(1, 2, 5, 4)
+    mask = np.zeros((1, 1, 1, 5), "float32")
+    mask[..., 3:] = np.finfo("float32").min
+    full = ops.attention(*map(ops.tensor, (query, key, value, mask)))
+    short = ops.attention(ops.tensor(query), ops.tensor(key[:, :, :3]), ops.tensor(value[:, :, :3]), None)
+    np.testing.assert_allclose(ops.to_numpy(full), ops.to_numpy(short), atol=1e-6)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    x = np.ones((200, 300), "float32")
+    out, (gradient,) = value_and_gradients(lambda x: ops.dropout(x, 0.1, True), [x])
+    kept = out != 0
+    assert (~kept).mean() == pytest.approx(0.1, abs=0.01)
+    np.testing.assert_allclose(out[kept], 1 / 0.9, rtol=1e-4)
+    np.testing.assert_allclose(gradient, out * output_weights(x.shape), rtol=1e-5)  # the same mask in both passes
+
+
+def test_dropout_follows_the_seed():
+    def draw():
+        return ops.to_numpy(ops.dropout(ops.tensor(np.ones((40, 40), "float32")), 0.1, True))
+
+    runtime.seed(3)
+    first, second = draw(), draw()
+    runtime.seed(3)
+    np.testing.assert_array_equal(draw(), first)
+    assert (first != second).any()
+
+
+def test_dropout_without_training_or_at_zero_is_nothing():
+    x = normal(3, 4)
+    for p, training in ((0.5, False), (0.0, True)):
+        np.testing.assert_array_equal(ops.to_numpy(ops.dropout(ops.tensor(x), p, training)), x)
+
+
+def test_gradients_are_zero_where_the_loss_does_not_reach():
+    used, unused = trainable(normal(3)), trainable(normal(4))
+    gradient, nothing = ops.gradients(ops.mean(used * used), [used, unused])
+    assert gradient.any()
+    assert nothing.shape == tuple(unused.shape)
+    assert not nothing.any()
+
+
+def test_no_grad_keeps_values():
+    x = trainable(normal(3))
+    with ops.no_grad():
+        y = ops.tanh(x)
+    np.testing.assert_allclose(ops.to_numpy(y), np.tanh(ops.to_numpy(x)), atol=1e-6)
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+def layer_check(layer, reference, x, frozen=()):
+    """`layer(x)` and the gradients of x and of its tensors that are not frozen, against reference(x, **tensors)."""
+    parameters = nn.named_parameters(layer)
+    arrays = {name: normal(*parameter.shape) for name, parameter in parameters.items()}
+    for name, parameter in parameters.items():
+        nn.set_value(parameter, arrays[name])
+        if name in frozen:
+            nn.freeze(parameter)
+    trained = [name for name in arrays if name not in frozen]
+    leaf = trainable(x)
+    out = layer(ops.reshape(leaf, x.shape))
+    np.testing.assert_allclose(ops.to_numpy(out), reference(x, **arrays), rtol=2e-6, atol=5e-6)
+    loss = ops.sum(ops.reshape(out * ops.tensor(output_weights(out.shape)), (-1,)), 0)
+    got = ops.gradients(loss, [leaf, *(parameters[name] for name in trained)])
+
+    def with_trained(x, *tensors):
+        return reference(x, **{**arrays, **dict(zip(trained, tensors, strict=True))})
+
+    wanted = central_differences(with_trained, [x, *(arrays[name] for name in trained)])
+    for gradient, expected in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(gradient.reshape(expected.shape), expected, rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [(), ("weight",), ("weight", "bias")])
+def test_linear(frozen):
+    layer_check(nn.Linear(3, 4), lambda x, weight, bias: x @ weight.T + bias, normal(2, 5, 3), frozen)
+
+
+def test_a_layer_whose_input_asks_for_no_gradient_still_trains():
+    """The first layer of a backbone whose biases alone are tuned."""
+    for layer in (nn.LayerNorm(3), nn.Linear(3, 3)):
+        nn.freeze(layer.weight)
+        (gradient,) = ops.gradients(ops.mean(layer(ops.tensor(normal(4, 3)))), [layer.bias])
+        np.testing.assert_allclose(gradient, np.full(3, 1 / 3), atol=1e-6)
+
+
+def test_linear_without_bias():
+    layer_check(nn.Linear(3, 4, bias=False), lambda x, weight: x @ weight.T, normal(5, 3))
+
+
+def test_a_gradient_may_be_asked_for_alone():
+    """Of the input, while the layer's own tensors could have theirs, or of one of them."""
+    layer, leaf = nn.LayerNorm(4), trainable(normal(4))
+    nn.set_value(layer.weight, normal(4))
+
+    def loss():
+        return ops.mean(ops.gelu(layer(ops.reshape(leaf, (1, 4)))) * ops.tensor(output_weights((1, 4))))
+
+    together = ops.gradients(loss(), [leaf, layer.weight, layer.bias])
+    for parameter, expected in zip((leaf, layer.weight, layer.bias), together, strict=True):
+        (alone,) = ops.gradients(loss(), [parameter])
+        assert alone.any()
+        np.testing.assert_allclose(alone, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("frozen", [(), ("weight",), ("bias",), ("weight", "bias")])
+def test_layer_norm_has_the_right_gradient_frozen_or_not(frozen):
+    layer_check(nn.LayerNorm(6, eps=1e-12), layer_norm, normal(2, 3, 6), frozen)
+
+
+def test_embedding():
+    layer = nn.Embedding(5, 3)
+    table, ids = normal(5, 3), np.array([[4, 0, 4]])
+    nn.set_value(layer.weight, table)
+    out = layer(ops.tensor(ids))
+    np.testing.assert_array_equal(ops.to_numpy(out), table[ids])
+    weights = output_weights(out.shape)
+    (gradient,) = ops.gradients(ops.sum(ops.reshape(out * ops.tensor(weights), (-1,)), 0), [layer.weight])
+    expected = np.zeros_like(table)
+    np.add.at(expected, ids, weights)
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+    nn.freeze(layer.weight)
+    np.testing.assert_array_equal(ops.to_numpy(layer(ops.tensor(ids))), table[ids])
+
+
+def test_padding_row_of_an_embedding_is_read_and_never_trained():
+    layer = nn.Embedding(3, 2, padding_idx=1)
+    table = normal(3, 2)
+    nn.set_value(layer.weight, table)
+    out = layer(ops.tensor(np.array([1, 2])))
+    np.testing.assert_array_equal(ops.to_numpy(out), table[[1, 2]])
+    (gradient,) = ops.gradients(ops.mean(out * out), [layer.weight])
+    assert not gradient[1].any()
+    assert gradient[2].all()
+
+
+def test_dropout_layer_follows_train_and_eval():
+    layer, x = nn.Dropout(0.5), np.ones((40, 40), "float32")
+    layer.train()
+    assert (ops.to_numpy(layer(ops.tensor(x))) == 0).any()
+    layer.eval()
+    np.testing.assert_array_equal(ops.to_numpy(layer(ops.tensor(x))), x)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.self = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2, bias=False)])
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = Attention()
+        self.norm = nn.LayerNorm(2)
+        self.shared = self.attention.self[0]
+
+    def forward(self, x):
+        for linear in self.attention.self:
+            x = ops.tanh(linear(x))
+        return self.norm(x)
+
+
+def test_names_are_those_of_a_checkpoint():
+    assert list(nn.named_parameters(Block())) == [
+        "attention.self.0.weight",
+        "attention.self.0.bias",
+        "attention.self.1.weight",
+        "norm.weight",
+        "norm.bias",
+    ]
+
+
+def test_set_value_is_in_place_and_refuses_another_shape():
+    layer = nn.Linear(2, 3)
+    weight = layer.weight
+    nn.set_value(weight, np.arange(6).reshape(3, 2))
+    np.testing.assert_array_equal(ops.to_numpy(layer.weight), np.arange(6, dtype="float32").reshape(3, 2))
+    with pytest.raises(CheckpointError, match=r"\(2, 3\).*\(3, 2\)|\(3, 2\).*\(2, 3\)"):
+        nn.set_value(weight, normal(2, 3))
+    with pytest.raises(CheckpointError):
+        nn.set_value(weight, normal(1, 2))  # would broadcast
+
+
+def test_freeze_and_unfreeze():
+    layer = nn.Linear(2, 3)
+    assert nn.is_trainable(layer.weight)
+    nn.freeze(layer.weight)
+    assert not nn.is_trainable(layer.weight)
+    assert nn.is_trainable(layer.bias)
+    nn.unfreeze(layer.weight)
+    assert nn.is_trainable(layer.weight)
+
+
+def test_move_to_where_it_is():
+    layer = nn.Linear(2, 3)
+    before = nn.device_of(layer)
+    nn.move(layer, "cpu")
+    assert str(nn.device_of(layer)) == str(before) or runtime.has_gpu()
+
+
+def test_checkpoint_has_the_gradients_of_a_plain_call():
+    """For its input, for the block's own tensors, and for a tensor computed from a parameter it closes over."""
+    block = Block()
+    for parameter in nn.named_parameters(block).values():
+        nn.set_value(parameter, normal(*parameter.shape))
+    nn.freeze(block.attention.self[1].weight)
+    x, prompt = trainable(normal(3, 2)), trainable(normal(2))
+    leaves = [x, prompt, *(p for p in nn.named_parameters(block).values() if nn.is_trainable(p))]
+
+    def loss(recomputed):
+        shift = ops.tanh(prompt)  # (1, 2)
+        hidden = ops.reshape(x, (3, 2))
+        for _ in range(2):
+            hidden = nn.checkpoint(lambda h: block(h + shift), hidden) if recomputed else block(hidden + shift)
+        return ops.mean(hidden * hidden * hidden)
+
+    for plain, again in zip(ops.gradients(loss(False), leaves), ops.gradients(loss(True), leaves), strict=True):
+        assert plain.any()
+        np.testing.assert_allclose(again, plain, rtol=1e-6, atol=1e-7)
+
+
+def test_checkpoint_draws_the_same_dropout_again():
+    x = trainable(np.ones(4000, "float32"))
+    out = nn.checkpoint(lambda x: ops.dropout(x, 0.5, True) * 1.0, x * 1.0)
+    (gradient,) = ops.gradients(ops.sum(ops.reshape(out, (-1,)), 0), [x])
+    np.testing.assert_allclose(gradient, ops.to_numpy(out), rtol=1e-6)
+
+
+def test_bf16_is_offered_exactly_where_it_works():
+    from fastprompt.errors import BackendError
+
+    device = "gpu" if runtime.has_gpu() else "cpu"
+    block = Block()
+    if not runtime.supports_bf16(device):
+        with pytest.raises(BackendError):
+            nn.to_bf16(block)
+        return
+    nn.move(block, device)
+    nn.to_bf16(block)
+    for parameter in nn.named_parameters(block).values():
+        nn.set_value(parameter, normal(*parameter.shape))
+        nn.freeze(parameter)
+    x = trainable(normal(3, 2))
+    reference = normal(3, 2)
+    out = block(ops.cast_like(ops.reshape(x, (3, 2)), nn.named_parameters(block)["norm.weight"]))
+    (gradient,) = ops.gradients(ops.mean(ops.cast(out, "float32") * ops.tensor(reference)), [x])
+    assert gradient.dtype == np.float32
+    assert gradient.any()

@@ -1,0 +1,169 @@
+"""Frameworks against the stock transformers model in float64: logits, gradients, updates, and training curves.
+
+`make test` runs a slice, `make test-parity` the whole matrix.
+"""
+
+import itertools
+
+from fastprompt.compare.budgets import UPDATE, compare_gradients, compare_logits, compare_losses, largest
+from fastprompt.compare.measure import Job, write_batches, write_jobs
+from fastprompt.data.sst2 import load_reviews
+from fastprompt.data.tokenization import load_tokenizer
+from fastprompt.framework import BACKENDS
+
+import numpy
+import pytest
+from safetensors.numpy import load_file
+
+pytestmark = pytest.mark.once
+
+METHODS = {
+    "p-tuning-v2": {"method": "p-tuning-v2", "pre_seq_len": 5, "init_std": 0.5},
+    "p-tuning-v2-projection": {"method": "p-tuning-v2", "pre_seq_len": 4, "prefix_projection": True, "init_std": 0.2},
+    "p-tuning-v2-shifted": {"method": "p-tuning-v2", "pre_seq_len": 5, "init_std": 0.5, "shift_positions": True},
+    "shallow-prefix": {"method": "shallow-prefix", "pre_seq_len": 4},
+    "shallow-prefix-e2": {"method": "shallow-prefix", "pre_seq_len": 4, "pooling": "prompt", "train_head": False},
+    "prompt-tuning": {"method": "prompt-tuning", "num_virtual_tokens": 4, "pooling": "mean"},
+    "fine-tuning": {"method": "fine-tuning"},
+    "linear-probe": {"method": "linear-probe"},
+    "bitfit": {"method": "bitfit"},
+}
+PROMPTS = [name for name, method in METHODS.items() if "pre" in str(method) or "virtual" in str(method)]
+OWN_RATES = {"fine-tuning": 2e-5, "linear-probe": 1e-2, "bitfit": 1e-3}
+TINY = ("bert", "roberta", "distilbert")
+
+
+@pytest.fixture(scope="session")
+def batches(tmp_path_factory, minilm):
+    """Padded batches: of random ids for small models ("tiny"), of real sentences for MiniLM ("minilm")."""
+    folder = tmp_path_factory.mktemp("batches")
+    generator = numpy.random.default_rng(0)
+
+    def random_batch():
+        lengths = generator.integers(3, 12, 4)
+        mask = (numpy.arange(12) < lengths[:, None]).astype("int64")
+        ids = generator.integers(5, 200, (4, 12)) * mask
+        return {"input_ids": ids, "attention_mask": mask, "labels": generator.integers(0, 2, 4)}
+
+    texts = load_reviews("train")
+    rows = load_tokenizer(minilm)(texts.texts)
+    by_label = [[row["input_ids"] for row, label in zip(rows, texts.labels, strict=True) if label == k] for k in (0, 1)]
+
+    def real_batch(number):
+        # 6 of 8 of one class: where classes balance, the last layers' bias gradients cancel down to float32's noise.
+        chosen = by_label[0][2 * number : 2 * number + 2] + by_label[1][6 * number : 6 * number + 6]
+        width = max(map(len, chosen))
+        ids = numpy.array([row + [0] * (width - len(row)) for row in chosen])
+        return {"input_ids": ids, "attention_mask": (ids > 0).astype("int64"), "labels": numpy.array([0, 0] + [1] * 6)}
+
+    write_batches([random_batch() for _ in range(8)], folder / "tiny.safetensors")
+    write_batches([real_batch(number) for number in range(16)], folder / "minilm.safetensors")
+    return {name: folder / f"{name}.safetensors" for name in ("tiny", "minilm")}
+
+
+@pytest.fixture
+def measured(tmp_path, run_python, tiny, minilm, batches):
+    """measured(cases, steps): {(model, method): {"reference": arrays, "torch": ..., "paddle": ..., ...}}"""
+
+    def run(cases, steps=lambda method: 0, backends=BACKENDS):
+        found = {case: {} for case in cases}
+        for who in ("reference", *backends):
+            jobs = []
+            for model, method in cases:
+                folder = minilm if model == "minilm" else tiny[model]
+                rate = 1e-2 if steps(method) == 0 else OWN_RATES.get(method, 1e-2)
+                jobs.append(
+                    Job(
+                        model=str(folder),
+                        output=str(tmp_path / f"{who}-{model}-{method}.safetensors"),
+                        batches=str(batches["minilm" if model == "minilm" else "tiny"]),
+                        method=METHODS[method],
+                        learning_rate=rate,
+                        steps=steps(method),
+                        float64=who == "reference",
+                    )
+                )
+            write_jobs(jobs, tmp_path / "jobs.json")
+            run_python(
+                "torch" if who == "reference" else who, "-m", "fastprompt.compare.measure", tmp_path / "jobs.json"
+            )
+            for case, job in zip(cases, jobs, strict=True):
+                found[case][who] = load_file(job.output)
+        return found
+
+    return run
+
+
+def check_measurements(found):
+    broken = []
+    for (model, method), results in found.items():
+        reference = results.pop("reference")
+        for who, arrays in results.items():
+            differences = [compare_logits(arrays, reference), *compare_gradients(arrays, reference)]
+            broken += [(model, method, who, *d) for d in differences if not d.holds]
+    assert not broken, "\n".join(map(str, broken))
+
+
+def check_losses(found):
+    broken = []
+    for (model, method), results in found.items():
+        reference = results.pop("reference")
+        for who, arrays in results.items():
+            difference = compare_losses(arrays, reference)
+            if not difference.holds:
+                broken.append((model, method, who, difference.value))
+    assert not broken, "\n".join(map(str, broken))
+
+
+def steps_of(method):
+    return 200 if method in PROMPTS else 20
+
+
+def test_logits_and_gradients_agree_with_the_stock_model(measured):
+    real = [("minilm", name) for name in METHODS if name != "fine-tuning"]
+    check_measurements(measured([*itertools.product(TINY, METHODS), *real]))
+
+
+def test_two_hundred_steps_of_a_prompt_stay_together(measured):
+    check_losses(measured([("minilm", "p-tuning-v2"), *itertools.product(TINY, ["fine-tuning"])], steps_of))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("model", [*TINY, "minilm"])
+def test_every_method_agrees_on_every_model(measured, model):
+    check_measurements(measured([(model, name) for name in METHODS]))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("model", [*TINY, "minilm"])
+def test_every_method_trains_alike_on_every_model(measured, model):
+    check_losses(measured([(model, name) for name in METHODS], steps_of))
+
+
+def test_one_step_from_the_same_gradients_is_the_same_step(run_python, tmp_path):
+    generator = numpy.random.default_rng(0)
+    start = generator.standard_normal((7, 5)).astype("float32")
+    scales = 10.0 ** numpy.arange(-8, 2)[:, None, None]  # down to where epsilon rules
+    numpy.savez(
+        tmp_path / "in.npz", start=start, grads=(generator.standard_normal((10, 7, 5)) * scales).astype("float32")
+    )
+    code = (
+        "import sys, numpy\n"
+        "from fastprompt.framework import nn, ops, optim\n"
+        "data = numpy.load(sys.argv[1])\n"
+        "layer = nn.Embedding(7, 5)\n"
+        "out = []\n"
+        "for grad in data['grads']:\n"
+        "    nn.set_value(layer.weight, data['start'])\n"
+        "    optimizer = optim.AdamW([layer.weight], lr=1e-2, weight_decay=0.1)\n"
+        "    optim.step_with(optimizer, [layer.weight], [grad])\n"
+        "    out.append(ops.to_numpy(layer.weight))\n"
+        "numpy.save(sys.argv[2], numpy.stack(out))\n"
+    )
+    steps = {}
+    for backend in BACKENDS:
+        run_python(backend, "-c", code, tmp_path / "in.npz", tmp_path / f"{backend}.npy")
+        steps[backend] = numpy.load(tmp_path / f"{backend}.npy")
+    assert largest(steps["paddle"], steps["torch"]) <= UPDATE
+    assert largest(steps["jittor"], steps["torch"]) <= UPDATE
+    assert numpy.abs(steps["torch"] - start).max() > 5e-3
