@@ -72,7 +72,7 @@ class RunLog(Callback):
             self.bar.update(self.task, completed=step)
 
     def _log(self, step: int, total: int) -> None:
-        loss = float(sum(float(ops.to_numpy(x)) for x in self.losses) / len(self.losses))
+        loss = sum(ops.to_numpy(x).item() for x in self.losses) / len(self.losses)
         self.losses.clear()
         if not math.isfinite(loss):
             raise TrainingError(f"The loss is {loss} at or before step {step}; lower the learning rate.")

@@ -8,7 +8,7 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
-COMMON = {"vocab_size": 200, "max_position_embeddings": 64, "pad_token_id": 0}
+COMMON = {"vocab_size": 200, "max_position_embeddings": 160, "pad_token_id": 0}
 CONFIGS = {
     "bert": transformers.BertConfig(**SIZES, **COMMON),
     "roberta": transformers.RobertaConfig(**SIZES, **{**COMMON, "pad_token_id": 1}),

@@ -134,7 +134,7 @@ MISTAKES = {
     "a batch size of 0": (["--per_device_train_batch_size", "0"], "per_device_train_batch_size is 0"),
     "no epochs": (["--num_train_epochs", "0"], "num_train_epochs is 0"),
     "a prompt of no length": (["--pre_seq_len", "0"], "pre_seq_len is 0"),
-    "a prompt too long for shifted positions": (["--pre_seq_len", "64", "--shift_positions"], "leaves no room"),
+    "a prompt too long for shifted positions": (["--pre_seq_len", "160", "--shift_positions"], "leaves no room"),
     "an unknown model": (["--model_name_or_path", "./nothing"], "There is no folder ./nothing"),
     "an unknown task": (["--task_name", "qnli"], "there are --task_name glue"),
     "a method to come": (["--prefix", "--prompt"], "name two methods"),

@@ -136,8 +136,8 @@ def test_gradient_checkpointing_changes_no_gradient(tiny):
 
 def test_inputs_longer_than_the_backbones_positions_are_refused(tiny):
     model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], CONFIGS["shallow-prefix"])
-    assert model.max_length == 64 - 3
-    ids = ops.tensor(numpy.full((1, 62), 7))
+    assert model.max_length == 160 - 3
+    ids = ops.tensor(numpy.full((1, 158), 7))
     with pytest.raises(ConfigError, match="lower max_seq_length"):
         model(input_ids=ids)
 
@@ -161,10 +161,10 @@ def test_a_configuration_that_cannot_work_is_refused(make, message):
 
 
 def test_a_prompt_that_leaves_no_positions_is_refused(tiny):
-    config = fp.PTuningV2Config(pre_seq_len=63, shift_positions=True)
-    with pytest.raises(ConfigError, match="leaves no room in the backbone's 64 positions"):
+    config = fp.PTuningV2Config(pre_seq_len=159, shift_positions=True)
+    with pytest.raises(ConfigError, match="leaves no room in the backbone's 160 positions"):
         fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], config)
-    fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], fp.PTuningV2Config(pre_seq_len=63))
+    fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], fp.PTuningV2Config(pre_seq_len=159))
 
 
 def test_a_trained_backbone_is_not_kept_in_bf16(tiny):

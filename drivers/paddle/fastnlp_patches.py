@@ -56,9 +56,8 @@ def pad_without_paddle_in_workers(module: ModuleType) -> None:
 def collect_before_workers(module: ModuleType) -> None:
     """Collect garbage before workers are forked.
 
-    An iterator of an earlier loop, left half-way (as fastNLP's check before a run leaves one) and in a reference cycle,
-    may be collected in the worker instead; that waits for ever for threads which the fork left behind. Can go when
-    paddle's workers do not collect what is their parent's.
+    An iterator of an earlier loop (a trainer leaves some) may be collected in the worker instead, which waits for ever
+    for threads that the fork left behind. Can go when paddle's workers do not collect what is their parent's.
     """
     iterate = module.PaddleDataLoader.__iter__
 

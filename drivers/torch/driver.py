@@ -1,9 +1,20 @@
 """fastNLP driver for PyTorch on one device."""
 
+from fastprompt.errors import BackendError
+
+import torch
 from fastNLP.core.drivers.torch_driver import TorchSingleDriver
 from torch.nn import Module
 
 
 def get_driver(model: Module, device: str = "cpu") -> TorchSingleDriver:
-    """A fastNLP driver that runs `model` on `device` ("cpu", "cuda", "cuda:1")."""
+    """A fastNLP driver that runs `model` on `device` ("cpu", "cuda", "cuda:1").
+
+    Raises:
+        BackendError: there is no such device.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BackendError(f"torch finds no device {device!r} here; use 'cpu'.") from error
     return TorchSingleDriver(model, device=device)

@@ -109,7 +109,7 @@ def train_losses(model: Any, batches: list[dict[str, Any]], job: Job) -> dict[st
     for step in range(job.steps):
         loss = model.train_step(**batches[step % len(batches)])["loss"]
         gradients = ops.gradients(loss, parameters)
-        losses.append(float(ops.to_numpy(loss)))
+        losses.append(ops.to_numpy(loss).item())
         optim.step_with(optimizer, parameters, gradients)
     return {"losses": numpy.array(losses)}
 

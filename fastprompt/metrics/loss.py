@@ -15,7 +15,7 @@ class MeanLoss(Metric):
 
     def update(self, loss: Any, target: Any) -> None:
         count = len(target)
-        self.total += float(self.tensor2numpy(loss)) * count
+        self.total += self.tensor2numpy(loss).item() * count
         self.count += count
 
     def get_metric(self) -> dict[str, float]:
