@@ -30,8 +30,8 @@ def _known(name: str, where: str) -> str:
 def _resolve() -> str:
     if named := os.environ.get("FASTNLP_BACKEND"):
         return _known(named, "FASTNLP_BACKEND")
-    # transformers imports torch by itself, so torch beside it says nothing about what the script wants.
-    not_counted = "torch" if "transformers" in sys.modules else None
+    # transformers and jittor import torch by themselves, so torch beside them says nothing about what the script wants.
+    not_counted = "torch" if {"transformers", "jittor"} & set(sys.modules) else None
     imported = [name for name in BACKENDS if name in sys.modules and name != not_counted]
     if len(imported) == 1:
         return imported[0]
@@ -62,6 +62,8 @@ def set_backend(name: str) -> None:
     if not is_installed(name):
         raise BackendError(f"{name} is not installed: pip install 'fastprompt[{name}]'.")
     os.environ["FASTNLP_BACKEND"] = name  # fastNLP reads it when it is imported
+    if "fastNLP" in sys.modules:
+        importlib.import_module("fastprompt.drivers.compat").install_import_hook()  # refuses one loaded for another
     _chosen = name
 
 

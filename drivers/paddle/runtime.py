@@ -1,7 +1,7 @@
 """PaddlePaddle: what is set before its import, what is mended after it, and what is asked of the machine.
 
 Out of the box paddle 3 uses one CPU thread, asks the system for fresh memory for every large tensor, and on AMD runs
-matrix products at a third of their speed. Together that made a training step of MiniLM several times slower.
+matrix products at a third of their speed. Together that made a training step of MiniLM five times slower.
 """
 
 import ctypes
