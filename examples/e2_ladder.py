@@ -25,7 +25,7 @@ RUNGS = {  # name -> (method, learning rate)
     "+ train the head": (fp.ShallowPrefixConfig(pooling="prompt"), 1e-2),
     "+ pool the real first token": (fp.ShallowPrefixConfig(pooling="first"), 1e-2),
     "+ deep prefix (P-Tuning v2)": (fp.PTuningV2Config(pooling="first"), 1e-2),
-    "+ projection": (fp.PTuningV2Config(pooling="first", prefix_projection=True), 1e-3),
+    "+ projection": (fp.PTuningV2Config(pooling="first", prefix_projection=True, init_std=0.02), 1e-3),
     "deep prefix, mean pooling": (fp.PTuningV2Config(pooling="mean"), 1e-2),
     "linear-probe": (fp.LinearProbeConfig(pooling="first"), 1e-2),
     "bitfit": (fp.BitFitConfig(pooling="first"), 1e-3),
@@ -39,7 +39,9 @@ def run(options: argparse.Namespace, name: str, seed: int) -> tuple[float, int]:
     runtime.seed(seed)
     train_set = fp.load_sst2("train", options.data_dir).head(options.max_train_samples)
     tokenizer = fp.load_tokenizer(options.model)
-    model = fp.PromptForSequenceClassification.from_pretrained(options.model, config, seed=seed)
+    model = fp.PromptForSequenceClassification.from_pretrained(
+        options.model, config, seed=seed, hidden_dropout_prob=options.hidden_dropout_prob
+    )
     Trainer(
         model=model,
         driver=fp.backend(),
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--data_dir")
     parser.add_argument("--max_train_samples", type=int)
     parser.add_argument("--n_epochs", type=int, default=1)
+    parser.add_argument("--hidden_dropout_prob", type=float, default=0.1, help="E2's: its checkpoint's 0.1")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", choices=list(RUNGS))
     options = parser.parse_args()

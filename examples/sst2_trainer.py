@@ -29,13 +29,13 @@ trainer = Trainer(
     driver=fp.backend(),
     device="cpu",
     n_epochs=options.n_epochs,
-    optimizers=fp.AdamW(model.trainable_parameters(), lr=1e-2, weight_decay=0.0),
+    optimizers=fp.AdamW(model.trainable_parameters(), lr=3e-2, weight_decay=0.0),
     train_dataloader=fp.make_dataloader(train_set, tokenizer, batch_size=32, shuffle=True),
     evaluate_dataloaders=fp.make_dataloader(dev_set, tokenizer, batch_size=64),
     metrics={"acc": Accuracy()},
     monitor="acc#acc",
     callbacks=[
-        fp.LearningRateSchedule(1e-2, "linear", warmup_ratio=0.06),
+        fp.LearningRateSchedule(3e-2, "linear", warmup_ratio=0.06),
         # the prompt alone is saved, not the backbone
         CheckpointCallback(options.output_dir, last=True, model_save_fn=model.save_pretrained),
         LoadBestModelCallback(

@@ -26,6 +26,8 @@ class MethodConfig:
     """
 
     method: ClassVar[str]
+    learning_rate: ClassVar[float]  # what the command line trains with where none is given
+    tunes_backbone: ClassVar[bool] = False
     prompt_kind: ClassVar[str | None] = None  # "deep": keys and values of every layer, "shallow": input embeddings
     pooling: str | None = None
     train_head: bool = True
@@ -57,12 +59,13 @@ class PTuningV2Config(MethodConfig):
     """
 
     method: ClassVar[str] = "p-tuning-v2"
+    learning_rate: ClassVar[float] = 3e-2
     prompt_kind: ClassVar[str | None] = "deep"
     pre_seq_len: int = 20
     prefix_projection: bool = False
     prefix_hidden_size: int = 512
     prefix_dropout: float = 0.0
-    init_std: float = 0.02
+    init_std: float = 0.2
     shift_positions: bool = False
 
     def __post_init__(self) -> None:
@@ -90,6 +93,7 @@ class ShallowPrefixConfig(_ShallowConfig):
     """
 
     method: ClassVar[str] = "shallow-prefix"
+    learning_rate: ClassVar[float] = 1e-2
     pre_seq_len: int = 20
     init_std: float = 1.0
 
@@ -115,6 +119,7 @@ class PromptTuningConfig(_ShallowConfig):
     """
 
     method: ClassVar[str] = "prompt-tuning"
+    learning_rate: ClassVar[float] = 1e-2
     num_virtual_tokens: int = 20
     init: str = "vocabulary"
     init_text: str | None = None
@@ -136,6 +141,8 @@ class FineTuningConfig(MethodConfig):
     """Yardstick: every weight of backbone and head is trained."""
 
     method: ClassVar[str] = "fine-tuning"
+    learning_rate: ClassVar[float] = 5e-5
+    tunes_backbone: ClassVar[bool] = True
 
 
 @dataclass(kw_only=True)
@@ -143,6 +150,7 @@ class LinearProbeConfig(MethodConfig):
     """Yardstick: the head alone is trained."""
 
     method: ClassVar[str] = "linear-probe"
+    learning_rate: ClassVar[float] = 1e-2
 
 
 @dataclass(kw_only=True)
@@ -150,6 +158,8 @@ class BitFitConfig(MethodConfig):
     """Yardstick: biases and the head are trained (Ben Zaken et al., 2022, arXiv:2106.10199)."""
 
     method: ClassVar[str] = "bitfit"
+    learning_rate: ClassVar[float] = 1e-3
+    tunes_backbone: ClassVar[bool] = True
 
 
 METHODS: dict[str, type[MethodConfig]] = {

@@ -41,7 +41,7 @@ class TrainOptions:
     init: str | None = option(None, "prompt tuning's initial values: random, vocabulary or text")
     init_text: str | None = option(None, "the text of --init text")
     pooling: str | None = option(None, "what the head reads; default: the method's", choices=POOLINGS)
-    learning_rate: float = option(1e-2, "peak learning rate")
+    learning_rate: float | None = option(None, "peak learning rate; default: the method's")
     lr_scheduler_type: str = option("linear", "linear, constant or exponential (per epoch)")
     warmup_ratio: float = option(0.06, "share of the steps over which the rate rises")
     weight_decay: float = option(0.0, "AdamW's decoupled weight decay")
@@ -53,7 +53,9 @@ class TrainOptions:
     max_seq_length: int = option(128, "cut texts to so many tokens")
     max_train_samples: int | None = option(None, "use so many training examples only")
     max_eval_samples: int | None = option(None, "use so many evaluation examples only")
-    hidden_dropout_prob: float | None = option(None, "dropout of hidden states, prefix and head; default: checkpoint's")
+    hidden_dropout_prob: float | None = option(
+        None, "dropout of hidden states, prefix, head; default: 0 beside a frozen backbone"
+    )
     attention_probs_dropout_prob: float | None = option(None, "dropout of attention; default: the checkpoint's")
     bf16: bool = option(False, "keep the frozen backbone in bfloat16")
     seed: int = option(11, "seeds initial values, batches and dropout")
@@ -66,6 +68,8 @@ class TrainOptions:
             self.method = "p-tuning-v2" if self.prefix else "shallow-prefix"
         if not self.model_name_or_path:
             raise ConfigError("--model_name_or_path is missing: a hub id, a model folder, or a saved prompt.")
+        if self.learning_rate is None:
+            self.learning_rate = METHODS[self.method].learning_rate
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate is {self.learning_rate}; it must be above 0.")
         for name in (

@@ -108,7 +108,8 @@ class PromptModel(nn.Module):
             bf16: keep a frozen backbone in bfloat16; prompt and head stay in float32.
             gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
             portable: on torch, take the portable definition instead of the stock transformers model.
-            hidden_dropout_prob: replaces the checkpoint's rate for hidden states, and those of prefix and head.
+            hidden_dropout_prob: dropout of hidden states, prefix and head. None: 0 where the backbone is frozen, for
+                there it only blurs the prompt's gradient, else the checkpoint's rates.
             attention_probs_dropout_prob: replaces the checkpoint's rate for attention probabilities.
 
         Raises:
@@ -129,6 +130,8 @@ class PromptModel(nn.Module):
             config = config or PTuningV2Config()
         if hidden_dropout_prob is not None and isinstance(config, PTuningV2Config):
             config = dataclasses.replace(config, prefix_dropout=hidden_dropout_prob)
+        elif hidden_dropout_prob is None and not config.tunes_backbone:
+            hidden_dropout_prob = 0.0
         num_labels, label_names = _labels(num_labels, label_names)
         model = cls(
             checkpoint,
@@ -256,7 +259,7 @@ class PromptModel(nn.Module):
         return sum(sizes[name] for name in self.tuned_parameters()), sum(sizes.values())
 
     def _keep_in_bf16(self) -> None:
-        if self.method_config.method in ("fine-tuning", "bitfit"):
+        if self.method_config.tunes_backbone:
             raise ConfigError(
                 f"{self.method_config.method} trains the backbone, which bf16 keeps frozen; leave bf16 off."
             )
