@@ -32,7 +32,6 @@ _EXPORTS = {
     "load_sst2": "fastprompt.data.sst2",
     "load_reviews": "fastprompt.data.sst2",
     "make_dataloader": "fastprompt.data.loading",
-    "save_prompt": "fastprompt.interchange",
     "FastpromptError": "fastprompt.errors",
 }
 

@@ -81,3 +81,38 @@ def test_the_installed_copy_is_the_one_under_test():
     assert Path(fastprompt.__file__).parents[1] == ROOT
     assert Path(drivers.__file__).parent == ROOT / "drivers"
     assert "drivers" not in sys.modules
+
+
+def test_every_public_name_is_there(run_python):
+    run_python("torch", "-c", "import fastprompt as fp; [getattr(fp, name) for name in fp.__all__]")
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    import fastprompt
+
+    with pytest.raises(AttributeError, match="no attribute 'PromptForNothing'"):
+        _ = fastprompt.PromptForNothing
+
+
+def public_names(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
+            return set(ast.literal_eval(node.value))
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {leaf.id for target in node.targets for leaf in ast.walk(target) if isinstance(leaf, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("module", ["nn", "ops", "optim", "driver", "loader", "runtime"])
+def test_the_three_drivers_offer_the_same_names(module):
+    """What torch's has, the others have; theirs may hold helpers of their own."""
+    ours = public_names(ROOT / "drivers" / "torch" / f"{module}.py")
+    assert ours
+    for framework in ("paddle", "jittor"):
+        missing = ours - public_names(ROOT / "drivers" / framework / f"{module}.py")
+        assert not missing, f"{framework}/{module}.py lacks {missing}"

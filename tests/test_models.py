@@ -138,8 +138,16 @@ def test_inputs_longer_than_the_backbones_positions_are_refused(tiny):
     model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], CONFIGS["shallow-prefix"])
     assert model.max_length == 160 - 3
     ids = ops.tensor(numpy.full((1, 158), 7))
-    with pytest.raises(ConfigError, match="lower max_seq_length"):
+    with pytest.raises(ConfigError, match="leave room for 157; lower max_length"):
         model(input_ids=ids)
+
+
+def test_shifted_positions_leave_less_room_for_the_input(tiny):
+    config = fp.PTuningV2Config(pre_seq_len=10, shift_positions=True)
+    model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], config)
+    model(input_ids=ops.tensor(numpy.full((1, 150), 7)))
+    with pytest.raises(ConfigError, match="leave room for 150"):
+        model(input_ids=ops.tensor(numpy.full((1, 151), 7)))
 
 
 @pytest.mark.parametrize(

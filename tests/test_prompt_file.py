@@ -145,6 +145,11 @@ def test_a_saved_prompt_brings_its_own_configuration(saved):
         made(saved, CONFIGS["deep"]())
 
 
+def test_a_folder_without_a_prompt_is_not_taken_for_one(tiny, tmp_path):
+    with pytest.raises(fp.FastpromptError, match="holds none"):
+        fp.PromptForSequenceClassification.from_pretrained(tmp_path, backbone=tiny["bert"])
+
+
 def test_load_prompt_replaces_what_was_tuned(saved, tiny):
     model = made(tiny["bert"], CONFIGS["deep"](), seed=9)
     other = fp.PromptForSequenceClassification.from_pretrained(saved)

@@ -14,6 +14,7 @@ import random
 import shutil
 import signal
 import ssl
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -81,8 +82,18 @@ def _set_environment() -> None:
     ssl._create_default_https_context = https_context  # jittor_utils turns certificate checks off, process-wide
     jittor_utils.pool_initializer = functools.partial(_start_compiler_process, jittor_utils.pool_initializer)
     _link_onednn(Path(jittor_utils.home()) / ".cache" / "jittor" / "mkl")
-    if not any(Path(jittor_utils.cache_path).rglob("jittor_core*.so")):
-        print("fastprompt: compiling jittor, once for this machine (1 to 2 minutes) ...", file=sys.stderr, flush=True)
+    if not _is_compiled():
+        print("fastprompt: compiling jittor, once for this machine (minutes) ...", file=sys.stderr, flush=True)
+        # In a process of its own: where jittor renews the helper it compiles with, it ends the process.
+        for _ in range(2):
+            if not _is_compiled():
+                subprocess.run([sys.executable, "-c", "import jittor"], check=False)
+
+
+def _is_compiled() -> bool:
+    import jittor_utils
+
+    return any(Path(jittor_utils.cache_path).rglob("jittor_core*.so"))
 
 
 def _start_compiler_process(initialize: Callable[[], None]) -> None:

@@ -168,11 +168,6 @@ class StockBackbone(nn.Module):
         output_hidden_states: bool = False,
     ) -> list[torch.Tensor]:
         """Hidden states, the last one last, each (B, T, hidden); see PortableBackbone.forward."""
-        length = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
-        if self.geometry.max_positions and length > self.geometry.max_positions:
-            raise ConfigError(
-                f"The input has {length} positions, the backbone {self.geometry.max_positions}; lower max_seq_length."
-            )
         optional = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         if position_ids is not None and "position_ids" not in self._takes:
             raise ConfigError(f"{self.config['model_type']} takes no position_ids: shifted positions cannot be had.")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fastprompt.backbones.family import family_of, geometry
-from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -123,8 +123,7 @@ class PortableBackbone(nn.Module):
         """
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings()(input_ids)
-        batch, length = inputs_embeds.shape[:2]
-        self._check_length(length)
+        batch = inputs_embeds.shape[0]
         if position_ids is None:
             position_ids = positions(self.config, inputs_embeds, input_ids, shift=0)
         mask = None
@@ -140,11 +139,6 @@ class PortableBackbone(nn.Module):
             if output_hidden_states:
                 states.append(hidden)
         return states if output_hidden_states else [hidden]
-
-    def _check_length(self, length: int) -> None:
-        limit = self.geometry.max_positions
-        if limit and length > limit:
-            raise ConfigError(f"The input has {length} positions, the backbone {limit}; lower max_seq_length.")
 
 
 def positions(config: dict[str, Any], like: Any, input_ids: Any | None, shift: int) -> Any:

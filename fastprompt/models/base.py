@@ -69,7 +69,6 @@ class PromptModel(nn.Module):
         self._fresh = self._initialise_head(seed)
         if config.prompt_kind is not None:
             self.prompt = self._make_prompt(seed)
-            self.prompt_dropout = nn.Dropout(getattr(config, "prefix_dropout", 0.0))
         if gradient_checkpointing:
             self.backbone.gradient_checkpointing = True
         self._freeze()
@@ -126,7 +125,9 @@ class PromptModel(nn.Module):
             checkpoint = Checkpoint(backbone or saved.backbone_name)
             saved.check_backbone(checkpoint)
         else:
-            checkpoint = Checkpoint(backbone or model_name_or_path)
+            if backbone is not None:
+                raise ConfigError(f"backbone= goes with a saved prompt; {model_name_or_path} holds none.")
+            checkpoint = Checkpoint(model_name_or_path)
             config = config or PTuningV2Config()
         if hidden_dropout_prob is not None and isinstance(config, PTuningV2Config):
             config = dataclasses.replace(config, prefix_dropout=hidden_dropout_prob)
@@ -275,6 +276,11 @@ class PromptModel(nn.Module):
         Returns what the head reads, (B, hidden) in float32, and the hidden states of the real tokens.
         """
         config = self.method_config
+        if self.max_length is not None and input_ids.shape[1] > self.max_length:
+            raise ConfigError(
+                f"The input has {input_ids.shape[1]} tokens, the backbone's positions leave room for "
+                f"{self.max_length}; lower max_length (--max_seq_length)."
+            )
         if attention_mask is None:
             attention_mask = input_ids * 0 + 1
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
@@ -307,7 +313,7 @@ class PromptModel(nn.Module):
         shape = (layers, rows, heads, length, width)
         pair = [ops.expand(ops.reshape(x, (layers, 1, heads, length, width)), shape) for x in (key, value)]
         if rate:
-            pair = [self.prompt_dropout(x) for x in pair]
+            pair = [ops.dropout(x, rate, training=True) for x in pair]
         if self._bf16:
             pair = [ops.cast(x, "bfloat16") for x in pair]
         return Prefix(*pair)
