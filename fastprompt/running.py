@@ -149,10 +149,14 @@ def describe(model: PromptForSequenceClassification, device: str) -> dict[str, A
     }
 
 
-def evaluate_prompt(options: TrainOptions) -> dict[str, Any]:
-    """A saved prompt's metrics on a task's evaluation split."""
+def _require_prompt(options: TrainOptions) -> None:
     if not interchange.is_prompt(options.model_name_or_path):
         raise ConfigError(f"{options.model_name_or_path} holds no prompt ({interchange.CONFIG_FILE}); train one first.")
+
+
+def evaluate_prompt(options: TrainOptions) -> dict[str, Any]:
+    """A saved prompt's metrics on a task's evaluation split."""
+    _require_prompt(options)
     device = choose_device(options.device)
     eval_set = load_task(options.task_name, options.dataset_name, options.data_dir, "validation")
     eval_set = eval_set.head(options.max_eval_samples)
@@ -173,8 +177,7 @@ class Prediction:
 
 def predict(options: TrainOptions, lines: Iterable[str]) -> Iterator[Prediction]:
     """A saved prompt's answer to each line, in order, batch by batch as the lines come."""
-    if not interchange.is_prompt(options.model_name_or_path):
-        raise ConfigError(f"{options.model_name_or_path} holds no prompt ({interchange.CONFIG_FILE}); train one first.")
+    _require_prompt(options)
     device = choose_device(options.device)
     model = load_model(options, device, [])
     nn.move(model, device)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastprompt.config import MethodConfig, method_config
+from fastprompt.config import method_config
 
 import numpy
 from safetensors.numpy import load_file, save_file
@@ -54,10 +54,6 @@ def _read_batches(path: str) -> list[dict[str, numpy.ndarray]]:
     return [batches[index] for index in sorted(batches)]
 
 
-def config_of(method: dict[str, Any]) -> MethodConfig:
-    return method_config(**method)
-
-
 def run_job(job: Job) -> None:
     """Take one measurement and write it to the job's output file."""
     from fastprompt.framework import nn, ops
@@ -65,7 +61,7 @@ def run_job(job: Job) -> None:
 
     model = PromptForSequenceClassification.from_pretrained(
         job.model,
-        None if job.method is None else config_of(job.method),
+        None if job.method is None else method_config(**job.method),
         seed=job.seed,
         portable=job.portable,
         hidden_dropout_prob=0.0,
