@@ -1,4 +1,4 @@
-"""The command `fastprompt`: train, evaluate, predict, doctor.
+"""The command `fastprompt`: train, evaluate, predict, parity, compare, doctor.
 
 Results alone go to standard output; what frameworks print on it is sent to standard error.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fastprompt import __version__
+from fastprompt.compare import commands as compare
 from fastprompt.errors import DataError, FastpromptError
 from fastprompt.framework import set_backend
 from fastprompt.options import TrainOptions, add_arguments, gather
@@ -42,6 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_arguments(predict, _PROMPT_OPTIONS)
     predict.add_argument("--input", metavar="FILE", help="file of texts; default: standard input")
     predict.add_argument("--format", choices=("table", "jsonl"), default="table")
+    compare.add_parsers(commands)
     commands.add_parser("doctor", help="what is installed, and what works here")
     return parser
 
@@ -52,9 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     command = arguments.pop("command")
     results = _claim_standard_output()
     try:
-        return {"train": _train, "evaluate": _evaluate, "predict": _predict, "doctor": _doctor}[command](
-            arguments, results
-        )
+        return _COMMANDS[command](arguments, results)
     except FastpromptError as error:
         print(f"fastprompt: {error}", file=sys.stderr)
         return 1
@@ -157,6 +157,16 @@ def _print_mapping(metrics: dict[str, Any], results: TextIO) -> None:
     for name, value in metrics.items():
         print(f"{name}: {value}", file=results)
     results.flush()
+
+
+_COMMANDS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "parity": compare.run_parity,
+    "compare": compare.run_compare,
+    "doctor": _doctor,
+}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """What is installed, what each framework can do here, and the mend for what it cannot."""
 
 import json
-import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from fastprompt.children import environment
 from fastprompt.framework import BACKENDS, is_installed
 
 PACKAGES = (
@@ -45,10 +45,9 @@ def probe(name: str, timeout: float = 600) -> dict[str, str]:
     """Try a framework: {"state", "mend"} and what it can do."""
     if not is_installed(name):
         return {"state": "not installed", "mend": f"pip install 'fastprompt[{name}]'"}
-    environment = {**os.environ, "FASTNLP_BACKEND": name}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE], env=environment, capture_output=True, text=True, timeout=timeout
+            [sys.executable, "-c", _PROBE], env=environment(name), capture_output=True, text=True, timeout=timeout
         )
     except subprocess.TimeoutExpired:
         return {

@@ -132,8 +132,24 @@ def gather(arguments: dict[str, Any]) -> TrainOptions:
     Raises:
         ConfigError: the file cannot be read or has an unknown option, or a value cannot work.
     """
+    return TrainOptions(**over_file(arguments))
+
+
+def over_file(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The options that are given: the arguments, and those that the file behind --config adds."""
     path = arguments.pop("config", None)
-    return TrainOptions(**{**(_read_yaml(Path(path)) if path else {}), **arguments})
+    return {**(_read_yaml(Path(path)) if path else {}), **arguments}
+
+
+def as_arguments(given: dict[str, Any]) -> list[str]:
+    """The command line that gives these options."""
+    words: list[str] = []
+    for name, value in given.items():
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

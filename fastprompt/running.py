@@ -19,32 +19,12 @@ from fastprompt.models.sequence_classification import PromptForSequenceClassific
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options import TrainOptions
 from fastprompt.progress import RunLog
+from fastprompt.run_folder import HISTORY_FILE, METRICS_FILE, prepare_output
 from fastprompt.training import evaluate, make_trainer
-
-METRICS_FILE = "metrics.json"
-HISTORY_FILE = "history.jsonl"
-RUN_FILES = (interchange.CONFIG_FILE, interchange.TENSOR_FILE, METRICS_FILE, HISTORY_FILE)
 
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during training; what was trained so far lies in the run's folder."""
-
-
-def prepare_output(directory: Path, overwrite: bool) -> None:
-    """Make a run's folder.
-
-    Raises:
-        ConfigError: it holds another run and may not be overwritten, or it cannot be made.
-    """
-    held = [name for name in RUN_FILES if (directory / name).exists()]
-    if held and not overwrite:
-        raise ConfigError(
-            f"{directory} holds another run ({held[0]}); add --overwrite_output_dir or choose another folder."
-        )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{directory} cannot be made ({error.strerror}); name another --output_dir.") from error
 
 
 def choose_device(asked: str | None) -> str:
@@ -120,6 +100,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
         "seconds_to_first_step": round(log.seconds_to_first_step, 3),
         **describe(model, device),
         "method": model.method_config.method,
+        "learning_rate": options.learning_rate,
         "seed": options.seed,
     }
     interchange.write_whole({output / METRICS_FILE: (json.dumps(metrics, indent=2) + "\n").encode()})

@@ -34,12 +34,12 @@ def child_environment(backend):
 
 @pytest.fixture(scope="session")
 def run_python():
-    """run_python(backend, *arguments): a finished child process of that framework; it must succeed."""
+    """run_python(backend, *arguments, NAME=...): a finished child process of that framework; it must succeed."""
 
-    def run(backend, *arguments, check=True, timeout=1200):
+    def run(backend, *arguments, check=True, timeout=1200, **variables):
         done = subprocess.run(
             [sys.executable, *map(str, arguments)],
-            env=child_environment(backend),
+            env={**child_environment(backend), **variables},
             cwd=ROOT,
             capture_output=True,
             text=True,

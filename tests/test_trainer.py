@@ -87,17 +87,18 @@ def test_fastnlps_evaluator_counts_every_example(tiny):
         progress_bar=None,
         verbose=0,
     ).run()
-    right = total = 0
+    right = total = loss = 0
     model.eval()
     for batch in data:
         output = model.evaluate_step(**batch)
+        loss += ops.to_numpy(output["loss"]).item() * len(batch["labels"])
         right += int((ops.to_numpy(output["pred"]) == ops.to_numpy(output["target"])).sum())
         total += len(batch["labels"])
     assert total == 64
     assert found["acc#acc"] == pytest.approx(right / total, abs=1e-6)
     ours = evaluate(model, data, "cpu")
     assert ours["accuracy"] == found["acc#acc"]
-    assert 0 < ours["loss"] < 10
+    assert ours["loss"] == pytest.approx(loss / total, rel=1e-5)
 
 
 def test_a_device_that_is_not_there_is_refused(tiny):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.config import method_config
+from fastprompt.errors import FastpromptError
 
 import numpy
 from safetensors.numpy import load_file, save_file
@@ -23,6 +24,8 @@ class Job:
         steps: optimizer steps to take over the batches in turn; 0 measures hidden states, logits, gradients and the
             tensors after one step on the first.
         float64: in double precision (torch alone can).
+        reference: another job's output, whose gradients one step is taken from beside the step from our own.
+        options: further arguments of `from_pretrained`.
     """
 
     model: str
@@ -34,6 +37,7 @@ class Job:
     seed: int = 0
     float64: bool = False
     portable: bool = False
+    reference: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,26 +77,63 @@ def run_job(job: Job) -> None:
     model.train()
     like = next(iter(nn.named_parameters(model.head).values()))
     batches = [{name: ops.tensor(array, like=like) for name, array in b.items()} for b in _read_batches(job.batches)]
-    found = train_losses(model, batches, job) if job.steps else measure(model, batches[0], job.learning_rate)
+    found = train_losses(model, batches, job) if job.steps else measure(model, batches[0], job)
     save_file({name: numpy.ascontiguousarray(array) for name, array in found.items()}, job.output)
 
 
-def measure(model: Any, batch: dict[str, Any], learning_rate: float) -> dict[str, numpy.ndarray]:
+def measure(model: Any, batch: dict[str, Any], job: Job) -> dict[str, numpy.ndarray]:
     """Hidden state after every layer, logits, loss, gradients, and tuned tensors after one step.
 
-    Names: "hidden.<layer>", "logits", "loss", "gradient.<tensor>", "updated.<tensor>".
+    Names: "hidden.<layer>" and "hidden_gradient.<layer>" (0: the embeddings), "logits", "loss", "gradient.<tensor>",
+    "updated.<tensor>" (after a step from the gradients found here), and "stepped.<tensor>" (from the reference's).
     """
-    from fastprompt.framework import ops, optim
+    from fastprompt.framework import nn, ops
 
     tuned = model.tuned_parameters()
     output = model(**batch, output_hidden_states=True)
-    found = {f"hidden.{index:02d}": ops.to_numpy(state) for index, state in enumerate(output.hidden_states)}
+    states = dict(enumerate(output.hidden_states))
+    real = ops.to_numpy(batch["attention_mask"])
+    found = {f"hidden.{index:02d}": _without_padding(ops.to_numpy(state), real) for index, state in states.items()}
     found |= {"logits": ops.to_numpy(output.logits), "loss": ops.to_numpy(output.loss)}
-    gradients = ops.gradients(output.loss, list(tuned.values()))
-    found |= {f"gradient.{name}": gradient for name, gradient in zip(tuned, gradients, strict=True)}
-    optimizer = optim.AdamW(list(tuned.values()), lr=learning_rate, weight_decay=0.0)
-    optim.step_with(optimizer, list(tuned.values()), gradients)
-    return found | {f"updated.{name}": ops.to_numpy(p) for name, p in model.tuned_parameters().items()}
+    reached = {index: state for index, state in states.items() if index >= _first_trained(model, len(states))}
+    gradients = ops.gradients(output.loss, [*reached.values(), *tuned.values()])
+    names = [*(f"hidden_gradient.{index:02d}" for index in reached), *(f"gradient.{name}" for name in tuned)]
+    found |= dict(zip(names, gradients, strict=True))
+
+    start = {name: ops.to_numpy(parameter) for name, parameter in tuned.items()}
+    found |= _step("updated", tuned, found, job.learning_rate)
+    if job.reference:
+        for name, parameter in tuned.items():
+            nn.set_value(parameter, start[name])
+        found |= _step("stepped", tuned, load_file(job.reference), job.learning_rate)
+    return found
+
+
+def _without_padding(states: numpy.ndarray, real: numpy.ndarray) -> numpy.ndarray:
+    """Hidden states (B, [P +] T, hidden) with zeros for padding, which nothing reads; `real` is (B, T)."""
+    prompt = numpy.ones((len(real), states.shape[1] - real.shape[1]), real.dtype)
+    return states * numpy.concatenate([prompt, real], axis=1)[:, :, None].astype(states.dtype)
+
+
+def _first_trained(model: Any, states: int) -> int:
+    """The first hidden state that depends on what is tuned; `states` where none does."""
+    config = model.method_config
+    if config.prompt_kind == "deep":
+        return 1
+    return 0 if config.prompt_kind == "shallow" or config.tunes_backbone else states
+
+
+def _step(
+    name: str, tuned: dict[str, Any], gradients: dict[str, numpy.ndarray], learning_rate: float
+) -> dict[str, numpy.ndarray]:
+    """The tuned tensors after the first step of a fresh optimizer from "gradient.<tensor>"."""
+    from fastprompt.framework import ops, optim
+
+    parameters = list(tuned.values())
+    optimizer = optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+    kind = str(ops.to_numpy(parameters[0]).dtype)
+    optim.step_with(optimizer, parameters, [gradients[f"gradient.{tensor}"].astype(kind) for tensor in tuned])
+    return {f"{name}.{tensor}": ops.to_numpy(parameter) for tensor, parameter in tuned.items()}
 
 
 def train_losses(model: Any, batches: list[dict[str, Any]], job: Job) -> dict[str, numpy.ndarray]:
@@ -110,6 +151,15 @@ def train_losses(model: Any, batches: list[dict[str, Any]], job: Job) -> dict[st
     return {"losses": numpy.array(losses)}
 
 
+def main(path: str) -> int:
+    try:
+        for entry in json.loads(Path(path).read_text()):
+            run_job(Job(**entry))
+    except FastpromptError as error:
+        print(f"fastprompt: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    for entry in json.loads(Path(sys.argv[1]).read_text()):
-        run_job(Job(**entry))
+    sys.exit(main(sys.argv[1]))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastprompt.data.batching import LengthGroupedBatchSampler
 from fastprompt.data.sst2 import LabelledTexts
 from fastprompt.data.tokenization import Tokenizer
 from fastprompt.errors import ConfigError
@@ -52,6 +51,7 @@ def make_dataloader(
         shuffle: mix anew in every epoch, by `seed`.
         max_length: cut texts to so many tokens.
     """
+    from fastprompt.data.batching import LengthGroupedBatchSampler  # imports fastNLP, and with it the framework
     from fastprompt.framework import loader
 
     if batch_size < 1:

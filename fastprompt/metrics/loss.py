@@ -10,7 +10,7 @@ class MeanLoss(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_element(name="total", value=0, aggregate_method="sum")
+        self.register_element(name="total", value=0.0, aggregate_method="sum")
         self.register_element(name="count", value=0, aggregate_method="sum")
 
     def update(self, loss: Any, target: Any) -> None:

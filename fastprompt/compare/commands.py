@@ -1,0 +1,212 @@
+"""The commands `fastprompt parity` and `fastprompt compare`. They import no framework: their children do."""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from fastprompt import interchange
+from fastprompt.compare import parity, summary
+from fastprompt.compare.report import write_report
+from fastprompt.compare.runs import Comparison, Run, carry_out
+from fastprompt.config import METHODS, method_config
+from fastprompt.errors import ConfigError, FastpromptError
+from fastprompt.framework import BACKENDS, is_installed
+from fastprompt.options import TrainOptions, add_arguments, over_file
+from fastprompt.run_folder import make_folder
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+REPORT_FILE = "report.json"
+_METHOD_OPTIONS = [
+    *("method", "pre_seq_len", "prefix_projection", "prefix_hidden_size", "shift_positions"),
+    *("init_std", "init", "init_text", "pooling", "seed", "learning_rate"),
+]
+
+
+def add_parsers(commands: Any) -> None:
+    held = commands.add_parser("parity", help="hold a prompt under every framework against the stock model")
+    add_arguments(held, ["model_name_or_path", "overwrite_output_dir", *_METHOD_OPTIONS])
+    held.add_argument("--prompt", metavar="DIR", help="a saved prompt; without it a fresh one of --method is taken")
+    _add_backends(held)
+    held.add_argument("--reference", choices=parity.REFERENCES, default=parity.STOCK)
+    held.add_argument("--output_dir", metavar="DIR", default="runs/parity", help="folder for parity.json")
+
+    compared = commands.add_parser("compare", help="train under every framework and report")
+    add_arguments(compared)
+    _add_backends(compared)
+    compared.add_argument("--methods", nargs="+", choices=tuple(METHODS), metavar="METHOD", help="default: --method's")
+    compared.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: --seed's")
+
+
+def _add_backends(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="default: all three")
+
+
+# -- parity ----------------------------------------------------------------------------------------------------------
+
+
+def run_parity(arguments: dict[str, Any], results: TextIO) -> int:
+    """Status 1 where a framework leaves a budget or cannot be measured."""
+    command = shlex.join(["fastprompt", *sys.argv[1:]])
+    prompt, reference = arguments.pop("prompt"), arguments.pop("reference")
+    backends, output = tuple(arguments.pop("backends")), Path(arguments.pop("output_dir")).expanduser()
+    given = over_file(arguments)
+    options = TrainOptions(**given)
+    if prompt is not None and not interchange.is_prompt(prompt):
+        raise ConfigError(f"{prompt} holds no prompt ({interchange.CONFIG_FILE}); train one first.")
+    fresh = any(name in given for name in _METHOD_OPTIONS if name not in ("seed", "learning_rate"))
+    request = parity.ParityRequest(
+        options.model_name_or_path,
+        prompt,
+        method_config(options.method, **options.method_options()) if fresh else None,
+        backends,
+        reference,
+        options.learning_rate,
+        options.seed,
+    )
+    make_folder(output, (parity.REPORT_FILE,), options.overwrite_output_dir)
+    with _progress("parity", len(backends) + 1) as tell:
+        found = parity.run_parity(request, tell)
+    path = parity.write_report({"command": command, **found}, output)
+    console = _console(results)
+    console.print(parity.table(found))
+    for line in parity.verdicts(found):
+        console.print(line, soft_wrap=True)
+    console.print(f"report: {path}", soft_wrap=True)
+    return 0 if found["holds"] else 1
+
+
+def _console(results: TextIO) -> Console:
+    """On a terminal as wide as it is; elsewhere wide enough for a whole table."""
+    return Console(file=results, markup=False, highlight=False, width=None if results.isatty() else 140)
+
+
+# -- compare ---------------------------------------------------------------------------------------------------------
+
+
+def run_compare(arguments: dict[str, Any], results: TextIO) -> int:
+    """Status 1 where a run failed."""
+    command = shlex.join(["fastprompt", *sys.argv[1:]])
+    backends, methods, seeds = (arguments.pop(name) for name in ("backends", "methods", "seeds"))
+    given = over_file(arguments)
+    output = Path(given.pop("output_dir", TrainOptions.output_dir)).expanduser()
+    overwrite = given.pop("overwrite_output_dir", False)
+    comparison = Comparison(given, output, backends, methods or [], seeds or [], overwrite)
+    comparison.prepare()
+    runs = comparison.runs()
+    with _progress("compare", len(runs)) as tell:
+        for run in carry_out(runs, lambda run, line: tell(f"{run.name}: {line}", advance=line == "starting")):
+            if run.state == "failed":
+                print(f"fastprompt: {run.name}: {run.reason}", file=sys.stderr)
+    with _progress("parity", len(comparison.methods)) as tell:
+        held = list(_parities(comparison, runs, tell))
+    report = summary.report(comparison, runs, held, command)
+    interchange.write_whole({output / REPORT_FILE: (json.dumps(report, ensure_ascii=False) + "\n").encode()})
+    page = write_report(report, output)
+    _show(report, _console(results), page)
+    return 1 if any(run.state == "failed" for run in runs) else 0
+
+
+def _parities(comparison: Comparison, runs: list[Run], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """A parity report for each method, of its first finished run's prompt; an earlier one holds until a run is new."""
+    for method in comparison.methods:
+        finished = [run for run in runs if run.method == method and run.state == "finished"]
+        if not finished:
+            continue
+        folder = comparison.output / f"parity-{method}"
+        path = folder / parity.REPORT_FILE
+        if path.exists() and not any(run.fresh for run in finished):
+            yield json.loads(path.read_text())
+            continue
+        measured = tuple(dict.fromkeys(run.backend for run in finished))
+        reference = parity.STOCK if is_installed("torch") else measured[0]
+        arguments = ["--model_name_or_path", comparison.given["model_name_or_path"]]
+        arguments += ["--prompt", str(finished[0].directory), "--backends", *measured, "--reference", reference]
+        tell(f"parity of {method}")
+        try:
+            request = parity.ParityRequest(
+                comparison.given["model_name_or_path"],
+                str(finished[0].directory),
+                backends=measured,
+                reference=reference,
+                learning_rate=finished[0].metrics["learning_rate"],
+            )
+            found = parity.run_parity(request)
+        except FastpromptError as error:
+            print(f"fastprompt: parity of {method}: {error}", file=sys.stderr)
+            continue
+        folder.mkdir(exist_ok=True)
+        command = shlex.join(["fastprompt", "parity", *arguments, "--output_dir", str(folder)])
+        parity.write_report({"command": command, **found}, folder)
+        yield {"command": command, **found}
+
+
+def _show(report: dict[str, Any], console: Console, page: Path) -> None:
+    scores = report["task_metrics"]
+    columns = [*scores, "samples/s", "first step s", "seconds", "peak MiB", "tuned"]
+    table = Table("method", "framework", *columns, title="mean and deviation over seeds")
+    forms = dict(zip(summary.COSTS, (".0f", ".2f", ".1f", ".0f"), strict=True))
+    for row in report["summary"]:
+        values = row["values"]
+        cells = [_plus_minus(values.get(name), ".3f") for name in scores]
+        cells += [_plus_minus(values[name], form) for name, form in forms.items()]
+        table.add_row(row["method"], row["backend"], *cells, f"{row['trainable_parameters']:,}")
+    console.print(table)
+    for item in report["loss_differences"]:
+        console.print(
+            f"{item['method']} seed {item['seed']}: losses of {item['backend']} and {report['base']} differ by at most "
+            f"{item['largest']:.1e} relative (step {item['at_step']})",
+            soft_wrap=True,
+        )
+    for held in report["parity"]:
+        for line in parity.verdicts(held):
+            console.print(f"{held['method']}, parity: {line}", soft_wrap=True)
+    for run in report["runs"]:
+        if run["status"] == "failed":
+            console.print(
+                f"failed: {run['backend']} {run['method']} seed {run['seed']}: {run['reason']}", soft_wrap=True
+            )
+    console.print(f"report: {page}", soft_wrap=True)
+
+
+def _plus_minus(spread: dict[str, float] | None, form: str) -> str:
+    if spread is None:
+        return "-"
+    shown = format(spread["mean"], form)
+    return shown if spread["deviation"] is None else f"{shown} ± {spread['deviation']:{form}}"
+
+
+@contextmanager
+def _progress(name: str, total: int) -> Iterator[Callable[..., None]]:
+    """Yields tell(line, advance=True), which says what is going on: a bar on a terminal, lines elsewhere."""
+    begun = 0
+    if not sys.stderr.isatty():
+
+        def tell(line: str, advance: bool = True) -> None:
+            nonlocal begun
+            begun += advance
+            if advance:
+                print(f"{name} {begun}/{total}: {line}", file=sys.stderr, flush=True)
+
+        yield tell
+        return
+    columns = (
+        *(TextColumn(name), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeElapsedColumn()),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("", total=total)
+
+        def tell(line: str, advance: bool = True) -> None:
+            nonlocal begun
+            begun += advance
+            bar.update(task, description=line, completed=begun - 1)
+
+        yield tell
