@@ -16,6 +16,7 @@ _EXPORTS = {
     **dict.fromkeys(
         (
             "PTuningV2Config",
+            "PTuningConfig",
             "PromptTuningConfig",
             "ShallowPrefixConfig",
             "FineTuningConfig",

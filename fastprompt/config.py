@@ -11,6 +11,7 @@ from fastprompt.errors import ConfigError
 
 POOLINGS = ("first", "mean", "prompt")
 INITS = ("random", "vocabulary", "text")
+ENCODERS = ("lstm", "mlp")
 
 
 @dataclass(kw_only=True)
@@ -39,6 +40,11 @@ class MethodConfig:
             raise ConfigError(
                 f"pooling='prompt' needs a shallow prompt; {self.method} has none: use 'first' or 'mean'."
             )
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether a network makes the prompt, so that its weights and not the prompt itself are trained."""
+        return False
 
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, **dataclasses.asdict(self)}
@@ -74,6 +80,10 @@ class PTuningV2Config(MethodConfig):
         _at_least_one("prefix_hidden_size", self.prefix_hidden_size)
         _probability("prefix_dropout", self.prefix_dropout)
         _positive("init_std", self.init_std)
+
+    @property
+    def has_encoder(self) -> bool:
+        return self.prefix_projection
 
 
 @dataclass(kw_only=True)
@@ -137,6 +147,49 @@ class PromptTuningConfig(_ShallowConfig):
 
 
 @dataclass(kw_only=True)
+class PTuningConfig(_ShallowConfig):
+    """P-Tuning v1 (Liu et al., 2021, arXiv:2103.10385): input embeddings made by a trained network.
+
+    Args:
+        num_virtual_tokens: number of input embeddings.
+        encoder: the network, "lstm" (bidirectional, with two linear layers behind it; the paper's) or "mlp" (three
+            linear layers).
+        encoder_hidden_size: its inner width, of each direction for the LSTM. None: the backbone's embedding size, as
+            in PEFT; half of it is the paper's code's.
+        encoder_num_layers: layers of the LSTM.
+        encoder_dropout: dropout between the LSTM's layers while training.
+        init_std: standard deviation of the initial embedding that goes into the network; 1 as in the paper's code.
+    """
+
+    method: ClassVar[str] = "p-tuning"
+    learning_rate: ClassVar[float] = 1e-2
+    num_virtual_tokens: int = 20
+    encoder: str = "lstm"
+    encoder_hidden_size: int | None = None
+    encoder_num_layers: int = 2
+    encoder_dropout: float = 0.0
+    init_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least_one("num_virtual_tokens", self.num_virtual_tokens)
+        _one_of("encoder", self.encoder, ENCODERS)
+        if self.encoder_hidden_size is not None:
+            _at_least_one("encoder_hidden_size", self.encoder_hidden_size)
+        _at_least_one("encoder_num_layers", self.encoder_num_layers)
+        _probability("encoder_dropout", self.encoder_dropout)
+        _positive("init_std", self.init_std)
+
+    @property
+    def length(self) -> int:
+        return self.num_virtual_tokens
+
+    @property
+    def has_encoder(self) -> bool:
+        return True
+
+
+@dataclass(kw_only=True)
 class FineTuningConfig(MethodConfig):
     """Yardstick: every weight of backbone and head is trained."""
 
@@ -166,6 +219,7 @@ METHODS: dict[str, type[MethodConfig]] = {
     kind.method: kind
     for kind in (
         PTuningV2Config,
+        PTuningConfig,
         ShallowPrefixConfig,
         PromptTuningConfig,
         FineTuningConfig,
@@ -181,8 +235,6 @@ def method_config(method: str, **options: Any) -> MethodConfig:
     Raises:
         ConfigError: there is no such method, or an option's value cannot work.
     """
-    if method == "p-tuning":
-        raise ConfigError("The method p-tuning (P-Tuning v1) is not built yet; use p-tuning-v2 or prompt-tuning.")
     _one_of("method", method, tuple(METHODS))
     kind = METHODS[method]
     names = {field.name for field in dataclasses.fields(kind)}

@@ -18,4 +18,7 @@ def normal(seed: int, name: str, shape: tuple[int, ...], std: float) -> numpy.nd
 
 
 def uniform(seed: int, name: str, shape: tuple[int, ...], bound: float) -> numpy.ndarray:
-    return generator(seed, name).uniform(-bound, bound, shape).astype("float32")
+    values = generator(seed, name).random(shape, dtype="float32")  # in place from here on: an LSTM's are large
+    values *= 2 * bound
+    values -= bound
+    return values

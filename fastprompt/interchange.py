@@ -1,8 +1,9 @@
 """The prompt file, one for all frameworks: prompt_config.json beside prompt.safetensors.
 
 It holds what was tuned and not the backbone: `key` and `value` [layers, heads_kv, pre_seq_len, head_dim] of a deep
-prefix or `embedding` [length, embedding_size] of a shallow prompt, the head under its Hugging Face names, what an
-encoder needs to go on training ("prompt.trans.0.weight"), and tuned backbone tensors of a yardstick.
+prefix or `embedding` [length, embedding_size] of a shallow prompt, the head under its Hugging Face names, the weights
+of an encoder that made the prompt ("prompt.mlp_head.0.weight"), and tuned backbone tensors of a yardstick. Without
+its encoder a prompt is "collapsed": it works, and trains on, as what the encoder made.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 CONFIG_FILE = "prompt_config.json"
 TENSOR_FILE = "prompt.safetensors"
 FORMAT_VERSION = 1
+PROMPT_TENSORS: dict[str | None, tuple[str, ...]] = {"deep": ("key", "value"), "shallow": ("embedding",), None: ()}
 
 
 @dataclass
@@ -41,6 +43,11 @@ class SavedPrompt:
     backbone_name: str
     fingerprint: str
     tensors: dict[str, numpy.ndarray]
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether it holds what its method's encoder made, but not the encoder."""
+        return self.config.has_encoder and not any(name.startswith("prompt.") for name in self.tensors)
 
     def check_task(self, task: str) -> None:
         if self.task != task:
@@ -111,11 +118,9 @@ def write_prompt(model: "PromptModel", directory: str | Path) -> None:
 
     tensors = {name: ops.to_numpy(p) for name, p in model.kept_parameters().items()}
     if model.method_config.prompt_kind is not None:
-        collapsed = model.prompt.collapse()
-        if not getattr(model.method_config, "prefix_projection", False):
-            # The weights are the prompt itself in another order.
+        if not model.has_encoder:  # the weights are the prompt itself in another order
             tensors = {name: array for name, array in tensors.items() if not name.startswith("prompt.")}
-        tensors.update(collapsed)
+        tensors.update(model.prompt.collapse())
     content = {
         "format_version": FORMAT_VERSION,
         **model.method_config.to_dict(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastprompt.config import METHODS, POOLINGS
+from fastprompt.config import ENCODERS, METHODS, POOLINGS
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS
 
@@ -36,6 +36,8 @@ class TrainOptions:
     pre_seq_len: int = option(20, "length of the prompt")
     prefix_projection: bool = option(False, "make the prefix with a two-layer network")
     prefix_hidden_size: int = option(512, "that network's inner width")
+    prompt_encoder: str | None = option(None, "the network of p-tuning; default: lstm", choices=ENCODERS)
+    encoder_hidden_size: int | None = option(None, "its inner width; default: the backbone's embedding size")
     shift_positions: bool = option(False, "count the tokens' positions from pre_seq_len, as past_key_values does")
     init_std: float | None = option(None, "standard deviation of the prompt's initial values; default: the method's")
     init: str | None = option(None, "prompt tuning's initial values: random, vocabulary or text")
@@ -96,6 +98,8 @@ class TrainOptions:
             "num_virtual_tokens": self.pre_seq_len,
             "prefix_projection": self.prefix_projection,
             "prefix_hidden_size": self.prefix_hidden_size,
+            "encoder": self.prompt_encoder,
+            "encoder_hidden_size": self.encoder_hidden_size,
             "shift_positions": self.shift_positions,
             "init_std": self.init_std,
             "init": self.init,

@@ -20,6 +20,8 @@ CONFIGS = {
     "shallow": lambda: fp.ShallowPrefixConfig(pre_seq_len=3),
     "e2": lambda: fp.ShallowPrefixConfig(pre_seq_len=3, pooling="prompt", train_head=False),
     "prompt-tuning": lambda: fp.PromptTuningConfig(num_virtual_tokens=3),
+    "p-tuning-lstm": lambda: fp.PTuningConfig(num_virtual_tokens=3, encoder_hidden_size=7),
+    "p-tuning-mlp": lambda: fp.PTuningConfig(num_virtual_tokens=3, encoder="mlp"),
     "fine-tuning": lambda: fp.FineTuningConfig(),
     "bitfit": lambda: fp.BitFitConfig(),
     "linear-probe": lambda: fp.LinearProbeConfig(),
@@ -78,6 +80,38 @@ def test_a_prompt_travels_through_all_frameworks_byte_for_byte(tiny, tmp_path, r
         last = tmp_path / backend
         assert (last / "prompt.safetensors").read_bytes() == (tmp_path / "start/prompt.safetensors").read_bytes()
         assert (last / "prompt_config.json").read_text() == (tmp_path / "start/prompt_config.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["projection", "p-tuning-lstm", "p-tuning-mlp"])
+def test_a_prompt_without_its_encoder_works_trains_and_is_saved_as_it_came(tiny, tmp_path, name):
+    model = made(tiny["bert"], CONFIGS[name](), seed=3)
+    model.save_pretrained(tmp_path / "whole")
+    names = drop_encoder(tmp_path / "whole", tmp_path / "collapsed")
+    loaded = made(tmp_path / "collapsed", None)
+    assert set(loaded.tuned_parameters()) == {"prompt.embedding.weight", "classifier.weight", "classifier.bias"}
+    numpy.testing.assert_allclose(logits(loaded), logits(model), atol=2e-6)
+    loaded.train()
+    batch = {"input_ids": ops.tensor(IDS), "attention_mask": ops.tensor((IDS > 0).astype("int64"))}
+    loss = loaded.train_step(**batch, labels=ops.tensor(numpy.array([0, 1])))["loss"]
+    assert ops.gradients(loss, [loaded.tuned_parameters()["prompt.embedding.weight"]])[0].any()
+    loaded.save_pretrained(tmp_path / "again")
+    for file in names:
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "collapsed" / file).read_bytes()
+    with pytest.raises(CheckpointError, match="without the encoder that this model makes its own with"):
+        model.load_prompt(tmp_path / "collapsed")
+
+
+def drop_encoder(whole, collapsed):
+    """Copy a saved prompt without its encoder's weights, as other tools give prompts away; its files' names."""
+    tensors = load_file(whole / "prompt.safetensors")
+    content = json.loads((whole / "prompt_config.json").read_text())
+    kept = {name: array for name, array in tensors.items() if not name.startswith("prompt.")}
+    assert len(kept) < len(tensors)
+    content["tensors"] = {name: list(array.shape) for name, array in kept.items()}
+    collapsed.mkdir()
+    (collapsed / "prompt_config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    save_file(kept, collapsed / "prompt.safetensors")
+    return [path.name for path in collapsed.iterdir()]
 
 
 def refused(folder, **options):

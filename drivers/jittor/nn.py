@@ -5,7 +5,7 @@ A public `Var` attribute of a module is a parameter; what is none goes under a `
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastprompt.drivers.jittor import kernels, ops
@@ -29,6 +29,7 @@ __all__ = [
     "is_trainable",
     "move",
     "named_parameters",
+    "parameter",
     "set_value",
     "to_bf16",
     "unfreeze",
@@ -121,23 +122,6 @@ class Embedding(Module):
         return rows.reshape((*ids.shape, self.embedding_dim))
 
 
-class _Affine(jittor.Function):
-    """x weight^T + bias by oneDNN, reading weight as it lies; what nobody asks for of the gradient is never run."""
-
-    def execute(self, x: Var, weight: Var, bias: Var | None) -> Var:
-        self.x, self.weight, self.has_bias = x, weight, bias is not None  # (N, in), (out, in)
-        inputs = [x, weight] if bias is None else [x, weight, bias]
-        kernel = kernels.LINEAR if bias is None else kernels.LINEAR_BIAS
-        return kernels.run(kernel, [(x.shape[0], weight.shape[0])], inputs)
-
-    def grad(self, d_out: Var) -> tuple[Var, Var, Var | None]:
-        return (
-            kernels.run(kernels.LINEAR_GRAD_X, [self.x.shape], [d_out, self.weight]),
-            kernels.run(kernels.LINEAR_GRAD_W, [self.weight.shape], [d_out, self.x]),
-            d_out.sum(0) if self.has_bias else None,
-        )
-
-
 class Linear(Module):
     """weight (out_features, in_features), as in torch; bias (out_features,) or None."""
 
@@ -148,13 +132,7 @@ class Linear(Module):
         self.bias = _uniform((out_features,), bound) if bias else None
 
     def forward(self, x: Var) -> Var:
-        rows = x.reshape((-1, x.shape[-1]))
-        if kernels.usable(x, self.weight):
-            y = _Affine()(rows, self.weight, self.bias)
-        else:
-            y = jittor.nn.matmul_transpose(rows, self.weight)
-            y = y if self.bias is None else y + self.bias
-        return y.reshape((*tuple(x.shape)[:-1], self.weight.shape[0]))
+        return ops.linear(x, self.weight, self.bias)
 
 
 class _Normalize(jittor.Function):
@@ -188,6 +166,11 @@ class LayerNorm(Module):
             centred = rows - rows.mean(1, keepdims=True)
             y = centred / ((centred * centred).mean(1, keepdims=True) + self.eps).sqrt() * self.weight + self.bias
         return y.reshape(x.shape)
+
+
+def parameter(shape: Sequence[int]) -> Var:
+    """A trainable tensor of zeros, for a module to keep as an attribute."""
+    return jittor.zeros(tuple(shape))
 
 
 def named_parameters(module: jittor.nn.Module) -> dict[str, Var]:

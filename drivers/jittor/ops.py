@@ -83,6 +83,10 @@ def tanh(x: Var) -> Var:
     return x.tanh()
 
 
+def sigmoid(x: Var) -> Var:
+    return x.sigmoid()
+
+
 def relu(x: Var) -> Var:
     return jittor.nn.relu(x)
 
@@ -120,6 +124,34 @@ def gelu_tanh(x: Var) -> Var:
     if kernels.usable(x):
         return _Unary(kernels.GELU_TANH, kernels.GELU_TANH_GRAD)(x)
     return 0.5 * x * (1 + jittor.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+class _Affine(jittor.Function):
+    """x weight^T + bias by oneDNN, reading weight as it lies; what nobody asks for of the gradient is never run."""
+
+    def execute(self, x: Var, weight: Var, bias: Var | None) -> Var:
+        self.x, self.weight, self.has_bias = x, weight, bias is not None  # (N, in), (out, in)
+        inputs = [x, weight] if bias is None else [x, weight, bias]
+        kernel = kernels.LINEAR if bias is None else kernels.LINEAR_BIAS
+        return kernels.run(kernel, [(x.shape[0], weight.shape[0])], inputs)
+
+    def grad(self, d_out: Var) -> tuple[Var, Var, Var | None]:
+        return (
+            kernels.run(kernels.LINEAR_GRAD_X, [self.x.shape], [d_out, self.weight]),
+            kernels.run(kernels.LINEAR_GRAD_W, [self.weight.shape], [d_out, self.x]),
+            d_out.sum(0) if self.has_bias else None,
+        )
+
+
+def linear(x: Var, weight: Var, bias: Var | None = None) -> Var:
+    """x weight^T + bias for x (..., in), weight (out, in), bias (out,)."""
+    rows = x.reshape((-1, x.shape[-1]))
+    if kernels.usable(x, weight):
+        y = _Affine()(rows, weight, bias)
+    else:
+        y = jittor.nn.matmul_transpose(rows, weight)
+        y = y if bias is None else y + bias
+    return y.reshape((*tuple(x.shape)[:-1], weight.shape[0]))
 
 
 def _dropout_data(p: float) -> dict[str, float]:

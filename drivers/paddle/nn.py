@@ -1,6 +1,6 @@
 """PaddlePaddle layers under the names and layouts of a Hugging Face checkpoint, and access to a module's tensors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastprompt.drivers.paddle import ops
 from fastprompt.errors import BackendError, CheckpointError
@@ -28,6 +28,7 @@ __all__ = [
     "is_trainable",
     "move",
     "named_parameters",
+    "parameter",
     "set_value",
     "to_bf16",
     "unfreeze",
@@ -70,10 +71,7 @@ class Linear(Module):
         self.bias = self.create_parameter([out_features], is_bias=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = paddle.matmul(x, self.weight, transpose_y=True)
-        if self.bias is None:
-            return y
-        return y + (ops.repeat_rows(self.bias, y.shape[:-1]) if ops.on_cpu(y) else self.bias)
+        return ops.linear(x, self.weight, self.bias)
 
 
 class LayerNorm(Module):
@@ -119,6 +117,11 @@ class _LayerNorm(PyLayer):
         g = grad if ctx.weight is None else grad * ctx.weight
         input_grad = (g - paddle.matmul(g, average) - x * paddle.matmul(g * x, average)) * inverse_std
         return input_grad if ctx.weight is None else (input_grad, None, None)
+
+
+def parameter(shape: Sequence[int]) -> Tensor:
+    """A trainable tensor of zeros, for a module to keep as an attribute."""
+    return paddle.create_parameter(list(shape), "float32", default_initializer=_ZEROS)
 
 
 def named_parameters(module: Module) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from paddle import Tensor
 
 runtime.settle()
 
-tanh, relu, silu = paddle.tanh, F.relu, F.silu
+tanh, sigmoid, relu, silu = paddle.tanh, F.sigmoid, F.relu, F.silu
 no_grad = paddle.no_grad
 
 
@@ -93,6 +93,14 @@ def gelu(x: Tensor) -> Tensor:
 
 def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate=True)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weight^T + bias for x (..., in), weight (out, in), bias (out,)."""
+    y = paddle.matmul(x, weight, transpose_y=True)
+    if bias is None:
+        return y
+    return y + (repeat_rows(bias, y.shape[:-1]) if on_cpu(y) else bias)
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

@@ -1,6 +1,6 @@
 """PyTorch layers under the names and layouts of a Hugging Face checkpoint, and access to a module's tensors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastprompt.errors import CheckpointError
 
@@ -22,10 +22,16 @@ __all__ = [
     "is_trainable",
     "move",
     "named_parameters",
+    "parameter",
     "set_value",
     "to_bf16",
     "unfreeze",
 ]
+
+
+def parameter(shape: Sequence[int]) -> torch.nn.Parameter:
+    """A trainable tensor of zeros, for a module to keep as an attribute."""
+    return torch.nn.Parameter(torch.zeros(tuple(shape)))
 
 
 def named_parameters(module: Module) -> dict[str, torch.nn.Parameter]:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-tanh, relu, silu = torch.tanh, F.relu, F.silu
+tanh, sigmoid, relu, silu = torch.tanh, torch.sigmoid, F.relu, F.silu
 no_grad = torch.no_grad
 
 
@@ -84,6 +84,11 @@ def gelu(x: Tensor) -> Tensor:
 
 def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weight^T + bias for x (..., in), weight (out, in), bias (out,)."""
+    return F.linear(x, weight, bias)
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

@@ -13,7 +13,7 @@ from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.errors import CheckpointError, ConfigError, TrainingError
 from fastprompt.framework import backend, nn, ops
 from fastprompt.initial_values import normal
-from fastprompt.prompts import PrefixEncoder, PromptEmbedding
+from fastprompt.prompts import PrefixEncoder, PromptEmbedding, PromptEncoder
 
 import numpy
 
@@ -52,6 +52,7 @@ class PromptModel(nn.Module):
         portable: bool,
         hidden_dropout_prob: float | None,
         attention_probs_dropout_prob: float | None,
+        collapsed: bool,
     ) -> None:
         super().__init__()
         self.method_config = config if config.pooling else dataclasses.replace(config, pooling=checkpoint.pooling)
@@ -67,6 +68,7 @@ class PromptModel(nn.Module):
         self._check_positions()
         self.head = self.make_head(self.backbone.config, self.backbone.geometry.hidden_size)
         self._fresh = self._initialise_head(seed)
+        self.has_encoder = config.has_encoder and not collapsed
         if config.prompt_kind is not None:
             self.prompt = self._make_prompt(seed)
         if gradient_checkpointing:
@@ -145,6 +147,7 @@ class PromptModel(nn.Module):
             portable=portable,
             hidden_dropout_prob=hidden_dropout_prob,
             attention_probs_dropout_prob=attention_probs_dropout_prob,
+            collapsed=saved is not None and saved.collapsed,
         )
         if saved is not None:
             model.load_tuned(saved)
@@ -198,7 +201,10 @@ class PromptModel(nn.Module):
     def _make_prompt(self, seed: int) -> Any:
         config, sizes = self.method_config, self.backbone.geometry
         if config.prompt_kind == "deep":
-            return PrefixEncoder(config, self.backbone.prefix_shape, sizes.hidden_size, seed)
+            made = dataclasses.replace(config, prefix_projection=self.has_encoder)
+            return PrefixEncoder(made, self.backbone.prefix_shape, sizes.hidden_size, seed)
+        if self.has_encoder:
+            return PromptEncoder(config, sizes.embedding_size, seed)
         tokenize = vocabulary = None
         if isinstance(config, PromptTuningConfig) and config.init != "random":
             vocabulary = ops.to_numpy(self.backbone.word_embeddings().weight)
@@ -384,14 +390,21 @@ class PromptModel(nn.Module):
         """Put a saved prompt's tensors in place.
 
         Raises:
-            CheckpointError: a tensor is missing, left over, or of another shape.
+            CheckpointError: a tensor is missing, left over, or of another shape, or the prompt has lost the encoder
+                that this model's has.
         """
-        stored = dict(saved.tensors)
-        if self.method_config.prompt_kind is not None:
-            used = {name: stored.pop(name) for name in self.prompt.collapse() if name in stored}
-            if not any(name.startswith("prompt.") for name in stored) and used:
-                rows = self.prompt.expand_from(used)
-                stored.update({f"prompt.{name}": value for name, value in rows.items()})
+        if saved.collapsed and self.has_encoder:
+            raise CheckpointError(
+                f"{saved.directory} holds a prompt without the encoder that this model makes its own with; "
+                f"open it with from_pretrained."
+            )
+        names = interchange.PROMPT_TENSORS[self.method_config.prompt_kind]
+        stored = {name: array for name, array in saved.tensors.items() if name not in names}
+        if names and not self.has_encoder:
+            if missing := [name for name in names if name not in saved.tensors]:
+                raise CheckpointError(f"{saved.directory} lacks the tensor {missing[0]}; save the prompt again.")
+            rows = self.prompt.expand_from(saved.tensors)
+            stored.update({f"prompt.{name}": value for name, value in rows.items()})
         targets = self.named_tensors()
         if missing := sorted(set(self.kept_parameters()) - set(stored)):
             raise CheckpointError(f"{saved.directory} lacks the tensor {missing[0]}; save the prompt again.")

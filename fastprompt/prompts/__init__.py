@@ -1,6 +1,7 @@
 """The prompt methods, one file each."""
 
 from fastprompt.prompts.embedding import PromptEmbedding
+from fastprompt.prompts.encoder import PromptEncoder
 from fastprompt.prompts.prefix import PrefixEncoder
 
-__all__ = ["PrefixEncoder", "PromptEmbedding"]
+__all__ = ["PrefixEncoder", "PromptEmbedding", "PromptEncoder"]

@@ -1,10 +1,10 @@
 """Shallow prompts: trained embeddings before the input's own, of prompt tuning (Lester et al., 2021,
-arXiv:2104.08691) and of fastNLP's tutorial E2."""
+arXiv:2104.08691), of fastNLP's tutorial E2, and of P-Tuning v1 once its encoder is gone."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastprompt.config import PromptTuningConfig, ShallowPrefixConfig
+from fastprompt.config import PromptTuningConfig, PTuningConfig, ShallowPrefixConfig
 from fastprompt.errors import ConfigError
 from fastprompt.framework import nn, ops
 from fastprompt.initial_values import generator, normal, uniform
@@ -25,7 +25,7 @@ class PromptEmbedding(nn.Module):
 
     def __init__(
         self,
-        config: PromptTuningConfig | ShallowPrefixConfig,
+        config: PromptTuningConfig | ShallowPrefixConfig | PTuningConfig,
         embedding_size: int,
         seed: int = 0,
         vocabulary: numpy.ndarray | None = None,
@@ -35,7 +35,7 @@ class PromptEmbedding(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.length, embedding_size)
         shape = (config.length, embedding_size)
-        if isinstance(config, ShallowPrefixConfig):
+        if not isinstance(config, PromptTuningConfig):
             rows = normal(seed, "prompt", shape, config.init_std)
         elif config.init == "random":
             rows = uniform(seed, "prompt", shape, 0.5)
