@@ -26,6 +26,7 @@ _EXPORTS = {
         "fastprompt.config",
     ),
     "PromptForSequenceClassification": "fastprompt.models.sequence_classification",
+    "PromptBank": "fastprompt.models.bank",
     "AdamW": "fastprompt.optimization",
     "LearningRateSchedule": "fastprompt.optimization",
     "get_driver": "fastprompt.training",

@@ -70,10 +70,12 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
     """Read a saved prompt.
 
     Raises:
-        CheckpointError: a file is missing or cut, or a key of the JSON is missing or unknown.
+        CheckpointError: there is no prompt, a file is missing or cut, or a key of the JSON is missing or unknown.
     """
     directory = Path(directory).expanduser()
     path = directory / CONFIG_FILE
+    if not is_prompt(directory):
+        raise CheckpointError(f"{directory} holds no prompt ({CONFIG_FILE}); model.save_pretrained(folder) writes one.")
     content = read_json(path)
     if content.get("format_version", 0) > FORMAT_VERSION:
         raise CheckpointError(f"{path} has format {content['format_version']}; update fastprompt to read it.")

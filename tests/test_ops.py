@@ -137,6 +137,7 @@ def test_shapes():
     check(lambda x: ops.reshape(ops.transpose(x, (1, 0)), (-1,)), lambda x: x.T.reshape(-1), normal(2, 3))
     check(lambda x: ops.expand(x, (3, 2, 4)), lambda x: np.broadcast_to(x, (3, 2, 4)), normal(1, 2, 4))
     check(lambda x, y: ops.cat([x, y], 1), lambda x, y: np.concatenate([x, y], 1), normal(2, 3, 2), normal(2, 1, 2))
+    check(lambda x: ops.take_rows(x, [2, 0, 2]), lambda x: x[[2, 0, 2]], normal(3, 2, 2))
     check(lambda x: x[:, 0] * 2.0 - x[:, 1], lambda x: x[:, 0] * 2 - x[:, 1], normal(2, 3, 4))
 
 
@@ -160,6 +161,7 @@ def test_dtypes_are_kept():
         "cat of ids": (ops.cat([ids, ids], 0), np.concatenate([integers, integers], 0)),
         "expand": (ops.expand(mask, (2, 3)), np.broadcast_to(truths, (2, 3))),
         "expand ids": (ops.expand(ids, (2, 3)), np.broadcast_to(integers, (2, 3))),
+        "take_rows": (ops.take_rows(ids, [0, 0]), integers[[0, 0]]),
         "sum": (ops.sum(ids, 1), integers.sum(1)),
         "cumsum": (ops.cumsum(ids, 1), integers.cumsum(1)),
         "argmax": (ops.argmax(ids, -1), integers.argmax(-1)),
@@ -411,6 +413,8 @@ def test_move_to_where_it_is():
     before = nn.device_of(layer)
     nn.move(layer, "cpu")
     assert str(nn.device_of(layer)) == str(before) or runtime.has_gpu()
+    nn.move(layer, before)
+    assert str(nn.device_of(layer)) == str(before)
 
 
 def test_checkpoint_has_the_gradients_of_a_plain_call():

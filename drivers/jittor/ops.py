@@ -51,6 +51,11 @@ def cat(tensors: Sequence[Var], axis: int) -> Var:
     return jittor.concat(list(tensors), axis)
 
 
+def take_rows(x: Var, rows: Sequence[int]) -> Var:
+    """(N, ...) -> (len(rows), ...): the rows of those indices, in that order."""
+    return x[jittor.array(list(rows))]
+
+
 def reshape(x: Var, shape: Sequence[int]) -> Var:
     return x.reshape(tuple(shape))
 

@@ -167,8 +167,8 @@ def device_of(module: Module) -> paddle.base.core.Place:
     return next(iter(module.parameters())).place
 
 
-def move(module: Module, device: str) -> None:
-    module.to(device.replace("cuda", "gpu"))
+def move(module: Module, device: str | paddle.base.core.Place) -> None:
+    module.to(device.replace("cuda", "gpu") if isinstance(device, str) else device)
 
 
 def checkpoint(function: Callable, *inputs: Tensor) -> Tensor:

@@ -55,6 +55,11 @@ def cat(tensors: Sequence[Tensor], axis: int) -> Tensor:
     return paddle.concat(list(tensors), axis=axis)
 
 
+def take_rows(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """(N, ...) -> (len(rows), ...): the rows of those indices, in that order."""
+    return paddle.index_select(x, paddle.to_tensor(rows, dtype="int64", place=x.place))
+
+
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     return paddle.reshape(x, list(shape))
 

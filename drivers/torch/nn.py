@@ -72,7 +72,7 @@ def device_of(module: Module) -> torch.device:
     return next(module.parameters()).device
 
 
-def move(module: Module, device: str) -> None:
+def move(module: Module, device: str | torch.device) -> None:
     module.to(device)
 
 

@@ -46,6 +46,11 @@ def cat(tensors: Sequence[Tensor], axis: int) -> Tensor:
     return torch.cat(tuple(tensors), dim=axis)
 
 
+def take_rows(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """(N, ...) -> (len(rows), ...): the rows of those indices, in that order."""
+    return x[list(rows)]
+
+
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x.reshape(tuple(shape))
 

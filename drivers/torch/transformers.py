@@ -60,12 +60,24 @@ class _Calls:
         self._next += 1
         return index
 
-    def widened(self, mask: torch.Tensor) -> torch.Tensor:
-        """`mask` with the prefix seen by all: True or 0 before it; made once for all layers that share it."""
-        if id(mask) not in self._widened:
-            seen = mask.new_full((*mask.shape[:3], self.prefix.length), mask.dtype == torch.bool)
-            self._widened[id(mask)] = torch.cat([seen, mask], dim=-1)
-        return self._widened[id(mask)]
+    def widened(self, mask: torch.Tensor | None, key: torch.Tensor) -> torch.Tensor | None:
+        """The tokens' `mask`, None or (B, 1, T, T), with the prefix before it; made once for all layers that share it.
+
+        key is (B, heads_kv, T, head_dim). None stays None where every row sees the whole prefix.
+        """
+        rows = self.prefix.mask  # (B, P)
+        if mask is None and rows is None:
+            return None
+        name = id(mask)
+        if name not in self._widened:
+            if mask is None:
+                mask = key.new_ones((key.shape[0], 1, 1, key.shape[2]), dtype=torch.bool)
+            seen = mask.new_ones((mask.shape[0], self.prefix.length)) if rows is None else rows
+            seen = seen.bool()[:, None, None].expand(*mask.shape[:3], -1)
+            if mask.dtype is not torch.bool:  # additive
+                seen = torch.zeros_like(seen, dtype=mask.dtype).masked_fill(~seen, torch.finfo(mask.dtype).min)
+            self._widened[name] = torch.cat([seen, mask], dim=-1)
+        return self._widened[name]
 
 
 def _attention(
@@ -81,10 +93,9 @@ def _attention(
         calls.record(module, key)
     elif calls is not None and calls.prefix is not None:
         prefix_key, prefix_value = calls.prefix.layer(calls.layer_of(module), query.shape[0])
-        if attention_mask is not None:
-            attention_mask = calls.widened(attention_mask)
-        elif _is_causal(module, options) and query.shape[2] > 1:
+        if attention_mask is None and _is_causal(module, options) and query.shape[2] > 1:
             raise ConfigError("Causal backbones take no deep prefix yet; use an encoder.")
+        attention_mask = calls.widened(attention_mask, key)
         key = torch.cat([prefix_key.to(key.dtype), key], dim=2)
         value = torch.cat([prefix_value.to(value.dtype), value], dim=2)
     return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
@@ -150,6 +161,10 @@ class StockBackbone(nn.Module):
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         else:
             self.model.gradient_checkpointing_disable()
+
+    @property
+    def takes_token_types(self) -> bool:
+        return self.family.token_types and "token_type_ids" in self._takes
 
     def stock_parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.model.named_parameters())

@@ -25,10 +25,14 @@ def activation(name: str) -> Callable:
 
 
 class Prefix(NamedTuple):
-    """Keys and values to stand before every layer's own, [layers, 1 or B, heads_kv, pre_seq_len, head_dim]."""
+    """Keys and values to stand before every layer's own, [layers, 1 or B, heads_kv, pre_seq_len, head_dim].
+
+    mask is (B, pre_seq_len), 1 for what a row sees, where rows have prefixes of unequal lengths; None: all is seen.
+    """
 
     key: Any
     value: Any
+    mask: Any = None
 
     @property
     def length(self) -> int:
@@ -47,13 +51,16 @@ def prepend(prefix: tuple[Any, Any] | None, key: Any, value: Any) -> tuple[Any, 
     return ops.cat([prefix[0], key], axis=2), ops.cat([prefix[1], value], axis=2)
 
 
-def additive_mask(attention_mask: Any, prefix_length: int) -> Any:
-    """(B, T) of ones and zeros -> (B, 1, 1, P + T) to add to attention scores; a prefix is always seen."""
+def additive_mask(attention_mask: Any, prefix: Prefix | None) -> Any:
+    """(B, T) of ones and zeros -> (B, 1, 1, P + T) to add to attention scores."""
     batch, length = attention_mask.shape
     mask = ops.cast(attention_mask, "float32")
-    if prefix_length:
-        mask = ops.cat([ops.ones((batch, prefix_length), like=mask), mask], axis=1)
-    return ops.reshape((1.0 - mask) * -1e9, (batch, 1, 1, prefix_length + length))
+    if prefix is not None:
+        unmasked = prefix.mask is None
+        seen = ops.ones((batch, prefix.length), like=mask) if unmasked else ops.cast(prefix.mask, "float32")
+        mask = ops.cat([seen, mask], axis=1)
+        length += prefix.length
+    return ops.reshape((1.0 - mask) * -1e9, (batch, 1, 1, length))
 
 
 def split_heads(x: Any, heads: int) -> Any:
@@ -85,6 +92,10 @@ class PortableBackbone(nn.Module):
     def prefix_shape(self) -> tuple[int, int, int]:
         """(layers, heads_kv, head_dim)"""
         return self.geometry.layers, self.geometry.heads_kv, self.geometry.head_dim
+
+    @property
+    def takes_token_types(self) -> bool:
+        return self.family.token_types
 
     def stock_parameters(self) -> dict[str, Any]:
         """Parameters by their names in the stock base model."""
@@ -126,9 +137,9 @@ class PortableBackbone(nn.Module):
         batch = inputs_embeds.shape[0]
         if position_ids is None:
             position_ids = positions(self.config, inputs_embeds, input_ids, shift=0)
-        mask = None
-        if attention_mask is not None:
-            mask = additive_mask(attention_mask, prefix.length if prefix else 0)
+        if attention_mask is None and prefix is not None and prefix.mask is not None:
+            attention_mask = ops.ones(inputs_embeds.shape[:2], like=inputs_embeds)
+        mask = None if attention_mask is None else additive_mask(attention_mask, prefix)
 
         hidden = self.embed_inputs(inputs_embeds, token_type_ids, position_ids)
         states = [hidden]

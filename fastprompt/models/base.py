@@ -7,12 +7,13 @@ from typing import Any
 from fastprompt import interchange
 from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.loading import load_backbone
-from fastprompt.backbones.portable import Prefix, positions
+from fastprompt.backbones.portable import positions
 from fastprompt.config import MethodConfig, PromptTuningConfig, PTuningV2Config
 from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.errors import CheckpointError, ConfigError, TrainingError
 from fastprompt.framework import backend, nn, ops
 from fastprompt.initial_values import normal
+from fastprompt.models import prompting
 from fastprompt.prompts import PrefixEncoder, PromptEmbedding, PromptEncoder
 
 import numpy
@@ -42,29 +43,22 @@ class PromptModel(nn.Module):
     def __init__(
         self,
         checkpoint: Checkpoint,
+        backbone: Any,
         config: MethodConfig,
         *,
         num_labels: int,
         label_names: list[str],
-        seed: int,
-        bf16: bool,
-        gradient_checkpointing: bool,
-        portable: bool,
-        hidden_dropout_prob: float | None,
-        attention_probs_dropout_prob: float | None,
-        collapsed: bool,
+        seed: int = 0,
+        bf16: bool = False,
+        gradient_checkpointing: bool = False,
+        collapsed: bool = False,
     ) -> None:
         super().__init__()
         self.method_config = config if config.pooling else dataclasses.replace(config, pooling=checkpoint.pooling)
         self.num_labels = num_labels
         self.label_names = label_names
         self.checkpoint = checkpoint
-        self.backbone = load_backbone(
-            checkpoint,
-            portable=portable,
-            hidden_dropout_prob=hidden_dropout_prob,
-            attention_probs_dropout_prob=attention_probs_dropout_prob,
-        )
+        self.backbone = backbone
         self._check_positions()
         self.head = self.make_head(self.backbone.config, self.backbone.geometry.hidden_size)
         self._fresh = self._initialise_head(seed)
@@ -136,17 +130,21 @@ class PromptModel(nn.Module):
         elif hidden_dropout_prob is None and not config.tunes_backbone:
             hidden_dropout_prob = 0.0
         num_labels, label_names = _labels(num_labels, label_names)
+        loaded = load_backbone(
+            checkpoint,
+            portable=portable,
+            hidden_dropout_prob=hidden_dropout_prob,
+            attention_probs_dropout_prob=attention_probs_dropout_prob,
+        )
         model = cls(
             checkpoint,
+            loaded,
             config,
             num_labels=num_labels,
             label_names=label_names,
             seed=seed,
             bf16=bf16,
             gradient_checkpointing=gradient_checkpointing,
-            portable=portable,
-            hidden_dropout_prob=hidden_dropout_prob,
-            attention_probs_dropout_prob=attention_probs_dropout_prob,
             collapsed=saved is not None and saved.collapsed,
         )
         if saved is not None:
@@ -279,7 +277,17 @@ class PromptModel(nn.Module):
     ) -> tuple[Any, list[Any]]:
         """The backbone with its prompt.
 
-        Returns what the head reads, (B, hidden) in float32, and the hidden states of the real tokens.
+        Returns what the head reads, (B, hidden) in float32, and the hidden states of prompt and tokens.
+        """
+        inputs = self.backbone_inputs(input_ids, attention_mask, token_type_ids)
+        states = self.backbone(**inputs, output_hidden_states=output_hidden_states)
+        return self.pool(states[-1], inputs["attention_mask"]), states
+
+    def backbone_inputs(self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None) -> dict[str, Any]:
+        """What the backbone is called with for a batch (B, T) and the prompt; an attention mask is always in it.
+
+        Raises:
+            ConfigError: the input is longer than the backbone's positions allow.
         """
         config = self.method_config
         if self.max_length is not None and input_ids.shape[1] > self.max_length:
@@ -289,55 +297,25 @@ class PromptModel(nn.Module):
             )
         if attention_mask is None:
             attention_mask = input_ids * 0 + 1
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        if not self.backbone.family.token_types:
-            inputs["token_type_ids"] = None
-        skipped = 0
+        inputs = {"attention_mask": attention_mask}
+        if token_type_ids is not None and self.backbone.takes_token_types:
+            inputs["token_type_ids"] = token_type_ids
+        if config.prompt_kind == "shallow":
+            words = self.backbone.word_embeddings()(input_ids)  # (B, T, embedding_size)
+            return prompting.lengthen(words, inputs, self.prompt())
+        inputs["input_ids"] = input_ids
         if config.prompt_kind == "deep":
-            inputs["prefix"] = self._prefix(input_ids.shape[0])
+            dropout = config.prefix_dropout if self.training else 0.0
+            inputs["prefix"] = prompting.deep_prefix(*self.prompt(), input_ids.shape[0], dropout, self._bf16)
             if config.shift_positions:
                 inputs["position_ids"] = positions(self.backbone.config, input_ids, input_ids, config.pre_seq_len)
-        elif config.prompt_kind == "shallow":
-            skipped = config.length
-            inputs = self._prepend(inputs)
-        states = self.backbone(**inputs, output_hidden_states=output_hidden_states)
-        last = ops.cast(states[-1], "float32") if self._bf16 else states[-1]
-        if config.pooling == "prompt":
-            pooled = last[:, 0]
-        elif config.pooling == "first":
-            pooled = last[:, skipped]
-        else:
-            weights = ops.cast_like(attention_mask, last)[:, :, None]
-            pooled = ops.sum(last[:, skipped:] * weights, axis=1) / ops.sum(weights, axis=1)
-        return pooled, states
+        return inputs
 
-    def _prefix(self, batch: int) -> Prefix:
-        key, value = self.prompt()  # [layers, heads_kv, pre_seq_len, head_dim] each
-        layers, heads, length, width = key.shape
-        rate = self.method_config.prefix_dropout if self.training else 0.0
-        rows = batch if rate else 1  # dropout differs from row to row
-        shape = (layers, rows, heads, length, width)
-        pair = [ops.expand(ops.reshape(x, (layers, 1, heads, length, width)), shape) for x in (key, value)]
-        if rate:
-            pair = [ops.dropout(x, rate, training=True) for x in pair]
-        if self._bf16:
-            pair = [ops.cast(x, "bfloat16") for x in pair]
-        return Prefix(*pair)
-
-    def _prepend(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        ids, mask, types = inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"]
-        words = self.backbone.word_embeddings()(ids)  # (B, T, embedding_size)
-        prompt = ops.cast_like(self.prompt(), words)
-        length, width = prompt.shape
-        prompt = ops.expand(ops.reshape(prompt, (1, length, width)), (ids.shape[0], length, width))
-        room = (ids.shape[0], length)
-        return {
-            "inputs_embeds": ops.cat([prompt, words], axis=1),
-            "attention_mask": ops.cat([ops.ones(room, like=mask, dtype="int64"), mask], axis=1),
-            "token_type_ids": None
-            if types is None
-            else ops.cat([ops.zeros(room, like=types, dtype="int64"), types], axis=1),
-        }
+    def pool(self, last: Any, attention_mask: Any) -> Any:
+        """The last hidden states and the mask of `backbone_inputs` -> what the head reads, (B, hidden) in float32."""
+        skipped = self.method_config.length if self.method_config.prompt_kind == "shallow" else 0
+        last = ops.cast(last, "float32") if self._bf16 else last
+        return prompting.pool(last, attention_mask, self.method_config.pooling, skipped)
 
     def train_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
         """fastNLP's training step: {"loss"}.

@@ -1,0 +1,55 @@
+"""A prompt put before a batch, and the pooling of what the backbone makes of them."""
+
+from typing import Any
+
+from fastprompt.backbones.portable import Prefix
+from fastprompt.framework import ops
+
+
+def deep_prefix(key: Any, value: Any, batch: int, dropout: float, bf16: bool) -> Prefix:
+    """A prompt's keys and values [layers, heads_kv, pre_seq_len, head_dim] for `batch` rows, in one copy for all of
+    them where they need not differ."""
+    layers, heads, length, width = key.shape
+    rows = batch if dropout else 1  # dropout differs from row to row
+    shape = (layers, rows, heads, length, width)
+    pair = [ops.expand(ops.reshape(x, (layers, 1, heads, length, width)), shape) for x in (key, value)]
+    if dropout:
+        pair = [ops.dropout(x, dropout, training=True) for x in pair]
+    if bf16:
+        pair = [ops.cast(x, "bfloat16") for x in pair]
+    return Prefix(*pair)
+
+
+def lengthen(words: Any, inputs: dict[str, Any], prompt: Any) -> dict[str, Any]:
+    """A shallow prompt [length, embedding_size] before the embeddings (B, T, embedding_size) of a batch.
+
+    Args:
+        inputs: the batch's attention_mask (B, T), and its token_type_ids if it has them.
+
+    Returns:
+        The same, (B, length + T), and the lengthened inputs_embeds: the prompt is seen by all and of the first type.
+    """
+    batch = words.shape[0]
+    length, width = prompt.shape
+    prompt = ops.expand(ops.reshape(ops.cast_like(prompt, words), (1, length, width)), (batch, length, width))
+    before = {"attention_mask": ops.ones, "token_type_ids": ops.zeros}
+    longer = {
+        name: ops.cat([before[name]((batch, length), like=x, dtype="int64"), x], axis=1) for name, x in inputs.items()
+    }
+    return {"inputs_embeds": ops.cat([prompt, words], axis=1), **longer}
+
+
+def pool(last: Any, attention_mask: Any, pooling: str, skipped: int) -> Any:
+    """What a classification head reads, (B, hidden), of hidden states (B, skipped + T, hidden).
+
+    Args:
+        attention_mask: (B, skipped + T), 1 for prompt and real tokens.
+        pooling: one of `config.POOLINGS`.
+        skipped: how many positions a shallow prompt takes.
+    """
+    if pooling == "prompt":
+        return last[:, 0]
+    if pooling == "first":
+        return last[:, skipped]
+    weights = ops.cast_like(attention_mask, last)[:, skipped:, None]
+    return ops.sum(last[:, skipped:] * weights, axis=1) / ops.sum(weights, axis=1)

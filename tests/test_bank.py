@@ -1,0 +1,173 @@
+"""Several prompts on one backbone: each row gets what its prompt's own model gives."""
+
+import fastprompt as fp
+from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.framework import nn, ops
+
+import numpy
+import pytest
+
+# name -> its method and its labels: kinds, lengths, positions, poolings and numbers of classes all differ
+PROMPTS = {
+    "long": (fp.PTuningV2Config(pre_seq_len=7, init_std=1.0), ["bad", "good"]),
+    "short": (fp.PTuningV2Config(pre_seq_len=2, init_std=1.0, pooling="mean"), ["no", "maybe", "yes"]),
+    "shifted": (fp.PTuningV2Config(pre_seq_len=4, init_std=1.0, shift_positions=True), ["a", "b"]),
+    "projected": (fp.PTuningV2Config(pre_seq_len=3, prefix_projection=True, init_std=1.0), ["a", "b"]),
+    "shallow": (fp.ShallowPrefixConfig(pre_seq_len=5, pooling="mean"), ["a", "b", "c", "d"]),
+    "tutorial": (fp.ShallowPrefixConfig(pre_seq_len=2, pooling="prompt"), ["a", "b"]),
+    "tuning": (fp.PromptTuningConfig(num_virtual_tokens=3), ["a", "b"]),
+    "probe": (fp.LinearProbeConfig(), ["a", "b"]),
+}
+MIXES = {
+    "deep": ["long", "short", "projected", "long"],
+    "deep-shifted": ["shifted", "short", "long", "probe"],
+    "shallow": ["tuning", "shallow", "tutorial", "shallow"],
+    "all": ["tutorial", "long", "probe", "shallow", "shifted", "long", "short", "tuning"],
+}
+FAMILIES = ["bert", "roberta", "distilbert"]
+
+
+@pytest.fixture(scope="session")
+def saved(tiny, tmp_path_factory):
+    """saved(family): {name: folder} of that backbone's prompts, each from its own seed."""
+    made = {}
+
+    def save(family):
+        if family not in made:
+            made[family] = {}
+            for seed, (name, (config, labels)) in enumerate(PROMPTS.items()):
+                model = fp.PromptForSequenceClassification.from_pretrained(
+                    tiny[family], config, label_names=labels, seed=seed
+                )
+                made[family][name] = tmp_path_factory.mktemp(name)
+                model.save_pretrained(made[family][name])
+        return made[family]
+
+    return save
+
+
+def batch(rows, padded=True, width=9):
+    """Rows of unequal lengths with two segments; RoBERTa's padding is 1 and no other id is below 5."""
+    random = numpy.random.default_rng(rows)
+    lengths = random.integers(3, width + 1, rows) if padded else numpy.full(rows, width)
+    mask = (numpy.arange(width) < lengths[:, None]).astype("int64")
+    arrays = {
+        "input_ids": numpy.where(mask, random.integers(5, 60, (rows, width)), 1),
+        "attention_mask": mask,
+        "token_type_ids": mask * (numpy.arange(width) > 4),
+    }
+    return {name: ops.tensor(array) for name, array in arrays.items()}
+
+
+def logits_alone(folder, inputs, row):
+    """What the prompt's own model says to that row of the batch."""
+    model = fp.PromptForSequenceClassification.from_pretrained(folder)
+    model.eval()
+    return ops.to_numpy(model(**inputs).logits)[row]
+
+
+def check_mix(folders, mix, inputs):
+    bank = fp.PromptBank.from_pretrained({name: folders[name] for name in dict.fromkeys(mix)})
+    found = bank(**inputs, prompts=mix).logits
+    assert len(found) == len(mix)
+    for row, name in enumerate(mix):
+        expected = logits_alone(folders[name], inputs, row)
+        assert tuple(found[row].shape) == (len(PROMPTS[name][1]),)
+        numpy.testing.assert_allclose(ops.to_numpy(found[row]), expected, atol=1e-5, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_row_of_a_mixed_batch_gets_its_own_models_logits(saved, family, mix):
+    check_mix(saved(family), MIXES[mix], batch(len(MIXES[mix])))
+
+
+@pytest.mark.skipif(fp.backend() != "torch", reason="stock transformers models run on torch")
+@pytest.mark.parametrize("family", ["xlm-roberta", "electra", "ernie", "albert", "modernbert"])
+def test_mixed_batches_on_families_of_transformers(saved, family):
+    check_mix(saved(family), MIXES["all"], batch(len(MIXES["all"])))
+
+
+@pytest.mark.parametrize("mix", ["deep", "all"])
+def test_a_batch_without_padding_may_be_mixed(saved, mix):
+    """transformers drops the mask of such a batch, and the shorter prefixes' padding must stay unseen."""
+    check_mix(saved("bert"), MIXES[mix], batch(len(MIXES[mix]), padded=False))
+
+
+def test_a_batch_without_a_mask_may_be_mixed(saved):
+    inputs = batch(4, padded=False)
+    check_mix(saved("bert"), MIXES["deep"], {"input_ids": inputs["input_ids"]})
+
+
+@pytest.mark.parametrize("name", ["long", "shifted", "tutorial", "probe"])
+def test_one_name_gives_that_models_output(saved, name):
+    inputs = batch(3)
+    bank = fp.PromptBank.from_pretrained(saved("bert"))
+    output = bank(**inputs, prompts=name)
+    model = fp.PromptForSequenceClassification.from_pretrained(saved("bert")[name])
+    model.eval()
+    assert output.loss is None
+    assert (ops.to_numpy(output.logits) == ops.to_numpy(model(**inputs).logits)).all()
+
+
+def test_the_backbone_is_held_once(saved):
+    folders = saved("bert")
+    bank = fp.PromptBank.from_pretrained(folders)
+    held = sum(int(numpy.prod(tuple(p.shape))) for p in nn.named_parameters(bank).values())
+    models = [fp.PromptForSequenceClassification.from_pretrained(folder) for folder in folders.values()]
+    backbone = sum(int(numpy.prod(tuple(p.shape))) for p in nn.named_parameters(models[0].backbone).values())
+    assert held == backbone + sum(model.count_parameters()[1] - backbone for model in models)
+
+
+def test_prompts_are_added_while_the_bank_is_in_use(saved):
+    folders = saved("bert")
+    bank = fp.PromptBank.from_pretrained({"sst2": folders["long"]})
+    inputs = batch(2)
+    before = ops.to_numpy(bank(**inputs, prompts="sst2").logits)
+    bank.add("rte", folders["short"])
+    assert bank.names == ["sst2", "rte"]
+    assert bank.label_names == {"sst2": ["bad", "good"], "rte": ["no", "maybe", "yes"]}
+    mixed = bank(**inputs, prompts=["rte", "sst2"]).logits
+    numpy.testing.assert_allclose(ops.to_numpy(mixed[1]), before[1], atol=1e-5)
+    with pytest.raises(ConfigError, match=r"has a prompt 'rte' already"):
+        bank.add("rte", folders["long"])
+
+
+def test_the_backbones_folder_may_be_named(saved, tiny):
+    folder = saved("bert")["long"]
+    bank = fp.PromptBank.from_pretrained({"long": folder}, backbone=tiny["bert-sharded"])  # the same weights
+    expected = logits_alone(folder, batch(1), 0)
+    numpy.testing.assert_allclose(ops.to_numpy(bank(**batch(1), prompts=["long"]).logits[0]), expected, atol=1e-5)
+    with pytest.raises(
+        CheckpointError, match=r"'long' .* was tuned on .*bert, whose weights are not those of .*roberta"
+    ):
+        fp.PromptBank.from_pretrained({"long": folder}, backbone=tiny["roberta"])
+
+
+def test_a_prompt_of_another_backbone_is_refused_by_name(saved):
+    mixed = {"sst2": saved("bert")["long"], "rte": saved("distilbert")["long"]}
+    with pytest.raises(CheckpointError, match=r"'rte' .* was tuned on .*distilbert.* share one backbone"):
+        fp.PromptBank.from_pretrained(mixed)
+
+
+@pytest.mark.parametrize("config", [fp.FineTuningConfig(), fp.BitFitConfig()])
+def test_a_yardstick_that_tunes_the_backbone_is_refused_by_name(tiny, saved, tmp_path, config):
+    fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], config).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=f"'mine' .* is {config.method}, which changes the backbone"):
+        fp.PromptBank.from_pretrained({"sst2": saved("bert")["long"], "mine": tmp_path})
+
+
+def test_bad_calls_are_refused(saved, tmp_path):
+    bank = fp.PromptBank.from_pretrained({name: saved("bert")[name] for name in ("long", "short")})
+    with pytest.raises(ConfigError, match="no prompt 'sst2'; it holds long, short"):
+        bank(**batch(2), prompts="sst2")
+    with pytest.raises(ConfigError, match="no prompt 'sst2'; it holds long, short"):
+        bank(**batch(2), prompts=["long", "sst2"])
+    with pytest.raises(ConfigError, match="3 names for 2 rows"):
+        bank(**batch(2), prompts=["long"] * 3)
+    with pytest.raises(ConfigError, match="leave room for 160"):
+        bank(**batch(2, width=161), prompts=["long", "short"])
+    with pytest.raises(ConfigError, match="needs a prompt"):
+        fp.PromptBank.from_pretrained({})
+    with pytest.raises(CheckpointError, match=r"holds no prompt \(prompt_config.json\)"):
+        bank.add("mine", tmp_path)
