@@ -27,6 +27,8 @@ _EXPORTS = {
     ),
     "PromptForSequenceClassification": "fastprompt.models.sequence_classification",
     "PromptBank": "fastprompt.models.bank",
+    "import_prompt": "fastprompt.convert",
+    "export_prompt": "fastprompt.convert",
     "AdamW": "fastprompt.optimization",
     "LearningRateSchedule": "fastprompt.optimization",
     "get_driver": "fastprompt.training",

@@ -1,4 +1,4 @@
-"""The command `fastprompt`: train, evaluate, predict, parity, compare, doctor.
+"""The command `fastprompt`: train, evaluate, predict, parity, compare, convert, doctor.
 
 Results alone go to standard output; what frameworks print on it is sent to standard error.
 """
@@ -13,7 +13,8 @@ from typing import Any, TextIO
 
 from fastprompt import __version__
 from fastprompt.compare import commands as compare
-from fastprompt.errors import DataError, FastpromptError
+from fastprompt.convert import KINDS, export_prompt, import_prompt
+from fastprompt.errors import ConfigError, DataError, FastpromptError
 from fastprompt.framework import set_backend
 from fastprompt.options import TrainOptions, add_arguments, gather
 
@@ -44,6 +45,15 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument("--input", metavar="FILE", help="file of texts; default: standard input")
     predict.add_argument("--format", choices=("table", "jsonl"), default="table")
     compare.add_parsers(commands)
+    convert = commands.add_parser("convert", help="a prompt from another tool's form, or to it")
+    way = convert.add_mutually_exclusive_group(required=True)
+    way.add_argument("--from", dest="source_kind", choices=tuple(KINDS), help="the tool that --input is of")
+    way.add_argument("--to", dest="target_kind", choices=tuple(KINDS), help="the tool that --output is for")
+    convert.add_argument("--input", required=True, metavar="DIR")
+    convert.add_argument("--output", required=True, metavar="DIR")
+    convert.add_argument("--model_name_or_path", metavar="BACKBONE", help="the backbone; --from needs it")
+    convert.add_argument("--backbone", metavar="DIR", help="where a prompt's backbone lies, if not where its file says")
+    convert.add_argument("--overwrite_output_dir", action="store_true", help="replace what --output holds")
     commands.add_parser("doctor", help="what is installed, and what works here")
     return parser
 
@@ -137,6 +147,19 @@ def _decoded(raw: Iterable[bytes], name: str) -> Iterator[str]:
             raise DataError(f"{name}, line {number} is not UTF-8; save it as UTF-8.") from error
 
 
+def _convert(arguments: dict[str, Any], results: TextIO) -> int:
+    source, output, overwrite = (arguments[name] for name in ("input", "output", "overwrite_output_dir"))
+    if kind := arguments["source_kind"]:
+        if arguments["model_name_or_path"] is None:
+            raise ConfigError("--model_name_or_path is missing: the backbone that the prompt was tuned on.")
+        written = import_prompt(kind, source, output, arguments["model_name_or_path"], overwrite=overwrite)
+    else:
+        backbone = arguments["backbone"] or arguments["model_name_or_path"]
+        written = export_prompt(arguments["target_kind"], source, output, backbone=backbone, overwrite=overwrite)
+    print(written, file=results)
+    return 0
+
+
 def _doctor(arguments: dict[str, Any], results: TextIO) -> int:
     from fastprompt import doctor
 
@@ -165,6 +188,7 @@ _COMMANDS = {
     "predict": _predict,
     "parity": compare.run_parity,
     "compare": compare.run_compare,
+    "convert": _convert,
     "doctor": _doctor,
 }
 

@@ -12,14 +12,13 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastprompt.backbones.checkpoint import Checkpoint, open_safetensors, read_json
+from fastprompt.backbones.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.config import METHODS, MethodConfig
 from fastprompt.errors import CheckpointError
 
 import numpy
-from safetensors import SafetensorError
 from safetensors.numpy import save
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ class SavedPrompt:
     num_labels: int
     label_names: list[str]
     backbone_name: str
+    model_type: str
     fingerprint: str
     tensors: dict[str, numpy.ndarray]
 
@@ -90,8 +90,9 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
             num_labels=content["num_labels"],
             label_names=content["labels"],
             backbone_name=content["backbone"]["name_or_path"],
+            model_type=content["backbone"]["model_type"],
             fingerprint=content["backbone"]["fingerprint"],
-            tensors=_read_tensors(directory / TENSOR_FILE),
+            tensors=read_tensors(directory / TENSOR_FILE),
         )
         shapes = content["tensors"]
     except (KeyError, TypeError) as error:
@@ -106,14 +107,6 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
     return saved
 
 
-def _read_tensors(path: Path) -> dict[str, numpy.ndarray]:
-    opened = open_safetensors(path)
-    try:
-        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); save the prompt again.") from error
-
-
 def write_prompt(model: "PromptModel", directory: str | Path) -> None:
     """Write `model`'s tuned tensors and their description into `directory`."""
     from fastprompt.framework import ops
@@ -123,30 +116,78 @@ def write_prompt(model: "PromptModel", directory: str | Path) -> None:
         if not model.has_encoder:  # the weights are the prompt itself in another order
             tensors = {name: array for name, array in tensors.items() if not name.startswith("prompt.")}
         tensors.update(model.prompt.collapse())
+    directory = Path(directory).expanduser()
+    saved = describe(model.checkpoint, model.method_config, model.task, model.label_names, tensors, directory)
+    write_saved(saved, directory)
+
+
+def describe(
+    checkpoint: Checkpoint,
+    config: MethodConfig,
+    task: str,
+    label_names: list[str],
+    tensors: dict[str, numpy.ndarray],
+    directory: Path,
+) -> SavedPrompt:
+    """A prompt on `checkpoint`, to be written into `directory`."""
+    return SavedPrompt(
+        directory=directory,
+        config=config,
+        task=task,
+        num_labels=len(label_names),
+        label_names=label_names,
+        backbone_name=_lasting_name(checkpoint),
+        model_type=checkpoint.model_type,
+        fingerprint=checkpoint.fingerprint,
+        tensors=tensors,
+    )
+
+
+def write_saved(saved: SavedPrompt, directory: Path) -> None:
+    """Write a prompt's two files.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written.
+    """
     content = {
         "format_version": FORMAT_VERSION,
-        **model.method_config.to_dict(),
-        "task": model.task,
-        "num_labels": model.num_labels,
-        "labels": model.label_names,
+        **saved.config.to_dict(),
+        "task": saved.task,
+        "num_labels": saved.num_labels,
+        "labels": saved.label_names,
         "template": None,
         "verbalizer": None,
         "backbone": {
-            "name_or_path": _lasting_name(model.checkpoint),
-            "model_type": model.checkpoint.model_type,
-            "fingerprint": model.checkpoint.fingerprint,
+            "name_or_path": saved.backbone_name,
+            "model_type": saved.model_type,
+            "fingerprint": saved.fingerprint,
         },
-        "tensors": {name: list(array.shape) for name, array in sorted(tensors.items())},
+        "tensors": {name: list(array.shape) for name, array in sorted(saved.tensors.items())},
     }
-    directory = Path(directory).expanduser()
-    directory.mkdir(parents=True, exist_ok=True)
-    arrays = {name: numpy.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    arrays = {name: numpy.ascontiguousarray(saved.tensors[name]) for name in sorted(saved.tensors)}
+    make_folder(directory)
     write_whole(
         {
             directory / TENSOR_FILE: save(arrays),
-            directory / CONFIG_FILE: (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(),
+            directory / CONFIG_FILE: as_json(content),
         }
     )
+
+
+def as_json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def make_folder(directory: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        CheckpointError: it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be made ({error.strerror}); name another folder.") from error
 
 
 def _lasting_name(checkpoint: Checkpoint) -> str:

@@ -1,7 +1,6 @@
 """What the command line does: train into a run's folder, evaluate, predict."""
 
 import dataclasses
-import json
 import resource
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -103,7 +102,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
         "learning_rate": options.learning_rate,
         "seed": options.seed,
     }
-    interchange.write_whole({output / METRICS_FILE: (json.dumps(metrics, indent=2) + "\n").encode()})
+    interchange.write_whole({output / METRICS_FILE: interchange.as_json(metrics)})
     return metrics
 
 

@@ -78,6 +78,15 @@ def open_safetensors(path: Path) -> Any:
         raise CheckpointError(f"{path} is cut short or no safetensors file ({error}); fetch it again.") from error
 
 
+def read_tensors(path: Path) -> dict[str, numpy.ndarray]:
+    """Every tensor of a safetensors file."""
+    opened = open_safetensors(path)
+    try:
+        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); fetch it again.") from error
+
+
 class Checkpoint:
     """A model folder in Hugging Face form."""
 

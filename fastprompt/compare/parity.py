@@ -4,7 +4,6 @@ Each framework, in a process of its own, takes the same weights, the same prompt
 makes of them is held against a reference, normally the stock transformers model in float64.
 """
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -169,7 +168,7 @@ def _report(request: ParityRequest, found: dict[str, list[Difference]], failed: 
 def write_report(report: dict[str, Any], directory: Path) -> Path:
     """Write parity.json into `directory`, whole or not at all."""
     path = directory / REPORT_FILE
-    interchange.write_whole({path: (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()})
+    interchange.write_whole({path: interchange.as_json(report)})
     return path
 
 

@@ -117,7 +117,7 @@ class Comparison:
                 raise ConfigError(f"{self.output} holds a training run; choose another --output_dir.")
         except OSError as error:
             raise ConfigError(f"{self.output} cannot be written ({error.strerror}); name another folder.") from error
-        interchange.write_whole({plan: (json.dumps(self.given, indent=2) + "\n").encode()})
+        interchange.write_whole({plan: interchange.as_json(self.given)})
 
     def _check_same(self, before: dict[str, Any], plan: Path) -> None:
         changed = sorted(name for name in before.keys() | self.given if before.get(name) != self.given.get(name))

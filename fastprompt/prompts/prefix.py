@@ -5,6 +5,7 @@ from typing import Any
 from fastprompt.config import PTuningV2Config
 from fastprompt.framework import nn, ops
 from fastprompt.initial_values import normal
+from fastprompt.prefix_layout import from_chunks, project, to_chunks
 
 import numpy
 
@@ -66,17 +67,12 @@ class PrefixEncoder(nn.Module):
 
     def collapse(self) -> dict[str, numpy.ndarray]:
         """The prompt as it is used, {"key", "value"}; the same bytes from the same weights under every framework."""
-        weights = {name: ops.to_numpy(p).astype("float64") for name, p in nn.named_parameters(self).items()}
+        weights = {name: ops.to_numpy(p) for name, p in nn.named_parameters(self).items()}
         rows = weights["embedding.weight"]
         if self.config.prefix_projection:
-            inner = numpy.tanh(rows @ weights["trans.0.weight"].T + weights["trans.0.bias"])
-            rows = inner @ weights["trans.2.weight"].T + weights["trans.2.bias"]
-        layers, heads, width = self.prefix_shape
-        both = rows.reshape(-1, layers, 2, heads, width).transpose(2, 1, 3, 0, 4).astype("float32")
-        return {"key": numpy.ascontiguousarray(both[0]), "value": numpy.ascontiguousarray(both[1])}
+            rows = project(rows, *(weights[f"trans.{name}"] for name in ("0.weight", "0.bias", "2.weight", "2.bias")))
+        return from_chunks(rows, *self.prefix_shape)
 
     def expand_from(self, stored: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
         """The weights of a plain encoder (no projection) that makes the stored "key" and "value"."""
-        both = numpy.stack([stored["key"], stored["value"]])  # (2, layers, heads_kv, pre_seq_len, head_dim)
-        rows = both.transpose(3, 1, 0, 2, 4).reshape(both.shape[3], -1)
-        return {"embedding.weight": numpy.ascontiguousarray(rows)}
+        return {"embedding.weight": to_chunks(stored["key"], stored["value"])}

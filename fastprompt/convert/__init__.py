@@ -1,0 +1,82 @@
+"""Doors to and from the prompts of other tools. No framework is needed, but torch to read a torch pickle."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from fastprompt import interchange
+from fastprompt.backbones.checkpoint import Checkpoint
+from fastprompt.errors import CheckpointError, ConfigError
+
+KINDS = {"peft": "peft", "p-tuning-v2": "ptuning_v2", "paddlenlp": "paddlenlp"}
+
+
+def import_prompt(
+    kind: str, source: str | Path, output: str | Path, model_name_or_path: str | Path, *, overwrite: bool = False
+) -> Path:
+    """Read another tool's prompt and write it as a prompt file.
+
+    Args:
+        kind: "peft" (an adapter of prefix tuning, prompt tuning or p-tuning), "p-tuning-v2" (a checkpoint of its own
+            code) or "paddlenlp" (a prefix model's folder).
+        source: its folder.
+        model_name_or_path: the backbone that it was tuned on.
+        overwrite: replace a prompt that `output` holds.
+
+    Raises:
+        ConfigError: there is no such kind, or `output` holds a prompt.
+        CheckpointError: a file is missing, cut, of another kind, or does not fit the backbone.
+    """
+    source, output = _folders(source, output)
+    _keep(output, (interchange.CONFIG_FILE, interchange.TENSOR_FILE), overwrite)
+    saved = _door(kind, "read")(source, Checkpoint(model_name_or_path))
+    interchange.write_saved(saved, output)
+    return output
+
+
+def export_prompt(
+    kind: str,
+    source: str | Path,
+    output: str | Path,
+    *,
+    backbone: str | Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a prompt file in another tool's form; see `import_prompt` for the kinds.
+
+    Args:
+        source: a saved prompt's folder.
+        backbone: where its backbone lies, if not where its file says.
+
+    Raises:
+        ConfigError: there is no such kind, or `output` holds one of its files.
+        CheckpointError: the prompt cannot be read, or has what the other tool cannot express.
+    """
+    source, output = _folders(source, output)
+    saved = interchange.read_prompt(source)
+    checkpoint = Checkpoint(backbone or saved.backbone_name)
+    saved.check_backbone(checkpoint)
+    files = _door(kind, "write")(saved, checkpoint)
+    _keep(output, tuple(files), overwrite)
+    interchange.make_folder(output)
+    interchange.write_whole({output / name: content for name, content in files.items()})
+    return output
+
+
+def _door(kind: str, name: str) -> Callable:
+    if kind not in KINDS:
+        raise ConfigError(f"There is no door {kind!r}; there are {', '.join(KINDS)}.")
+    return getattr(importlib.import_module(f"fastprompt.convert.{KINDS[kind]}"), name)
+
+
+def _folders(source: str | Path, output: str | Path) -> tuple[Path, Path]:
+    source, output = Path(source).expanduser(), Path(output).expanduser()
+    if not source.is_dir():
+        raise CheckpointError(f"There is no folder {source}; --input names the folder to convert.")
+    return source, output
+
+
+def _keep(output: Path, files: tuple[str, ...], overwrite: bool) -> None:
+    held = [name for name in files if (output / name).exists()]
+    if held and not overwrite:
+        raise ConfigError(f"{output} holds {held[0]}; add --overwrite_output_dir or choose another folder.")

@@ -1,0 +1,88 @@
+"""What the doors share: taking apart another tool's tensors and settings, refused by name where they do not fit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastprompt.backbones.checkpoint import Checkpoint
+from fastprompt.backbones.family import geometry
+from fastprompt.errors import CheckpointError
+from fastprompt.interchange import SavedPrompt
+
+import numpy
+
+
+def setting(settings: Mapping[str, Any], name: str, path: Path) -> Any:
+    """A key of a JSON file that must be there."""
+    if settings.get(name) is None:
+        raise CheckpointError(f"{path} lacks the key {name!r}; is it whole?")
+    return settings[name]
+
+
+def take(tensors: dict[str, numpy.ndarray], name: str, shape: tuple[int, ...], path: Path) -> numpy.ndarray:
+    """Remove a tensor of that shape from `tensors`, in float32."""
+    if name not in tensors:
+        raise CheckpointError(f"{path} lacks the tensor {name}.")
+    array = tensors.pop(name)
+    if array.shape != shape:
+        raise CheckpointError(f"{path}: {name} has the shape {array.shape}, this backbone asks for {shape}.")
+    return array.astype("float32")
+
+
+def prefix_sizes(checkpoint: Checkpoint) -> tuple[int, int, int]:
+    """(layers, heads_kv, head_dim) of the backbone's deep prefix."""
+    sizes = geometry(checkpoint.config)
+    return sizes.layers, sizes.heads_kv, sizes.head_dim
+
+
+def label_names(checkpoint: Checkpoint, count: int, settings: Mapping[str, Any] | None = None) -> list[str]:
+    """The names in a config.json's id2label where it has `count` of them, else LABEL_0 and so on."""
+    for config in (settings or {}, checkpoint.config):
+        names = config.get("id2label") or {}
+        if len(names) == count and set(names) == {str(index) for index in range(count)}:
+            return [names[str(index)] for index in range(count)]
+    return [f"LABEL_{index}" for index in range(count)]
+
+
+# family.head -> the tensors of a classification head, in order; the last one's rows are the classes
+_HEADS = {
+    "pooled": ("classifier",),
+    "albert": ("classifier",),
+    "dense_tanh": ("classifier.dense", "classifier.out_proj"),
+    "dense_gelu": ("classifier.dense", "classifier.out_proj"),
+}
+
+
+def take_head(tensors: dict[str, numpy.ndarray], checkpoint: Checkpoint, path: Path) -> dict[str, numpy.ndarray]:
+    """Remove the family's classification head from `tensors`; what is not there is the backbone's own.
+
+    Raises:
+        CheckpointError: neither has it, its shape does not fit, or the family's head is not known here.
+    """
+    if checkpoint.family.head not in _HEADS:
+        raise CheckpointError(f"{path}: {checkpoint.model_type} has a head that this door does not know.")
+    layers = _HEADS[checkpoint.family.head]
+    wanted = [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+    own = checkpoint.tensors(only={*wanted, *(f"head:{name}" for name in wanted)})
+    own = {name.removeprefix("head:"): array for name, array in own.items()}
+    last = f"{layers[-1]}.weight"
+    classes = tensors[last].shape[0] if last in tensors and tensors[last].ndim == 2 else 0
+    hidden = geometry(checkpoint.config).hidden_size
+    head = {}
+    for name in wanted:
+        rows = classes if name.startswith(f"{layers[-1]}.") else hidden
+        if name not in tensors and name in own:
+            tensors[name] = own[name]
+        if name not in tensors:
+            raise CheckpointError(f"{path} lacks the head's tensor {name}, and so does {checkpoint.name}.")
+        head[name] = take(tensors, name, (rows, hidden) if name.endswith("weight") else (rows,), path)
+    return head
+
+
+def classes_of(head: dict[str, numpy.ndarray]) -> int:
+    return len(list(head.values())[-1])
+
+
+def refuse(saved: SavedPrompt, tool: str, what: str) -> CheckpointError:
+    """The error for what the other side cannot express."""
+    return CheckpointError(f"{saved.directory} cannot be written for {tool}, which has no {what}.")

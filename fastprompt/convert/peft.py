@@ -1,0 +1,128 @@
+"""Adapters of PEFT: prefix tuning, prompt tuning and p-tuning, as PEFT 0.21 writes and reads them.
+
+PEFT keeps what an encoder made and not the encoder. Its prefix enters through `past_key_values`, which moves the
+tokens' positions; its prompt tuning pools position 0, which is a prompt vector.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from fastprompt.backbones.checkpoint import Checkpoint, read_json, read_tensors
+from fastprompt.backbones.family import geometry
+from fastprompt.config import MethodConfig, PromptTuningConfig, PTuningConfig, PTuningV2Config
+from fastprompt.convert.adapter import classes_of, label_names, prefix_sizes, refuse, setting, take, take_head
+from fastprompt.errors import CheckpointError
+from fastprompt.interchange import SavedPrompt, as_json, describe
+from fastprompt.prefix_layout import from_chunks, to_chunks
+
+from safetensors.numpy import save
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX, PROMPT, P_TUNING = "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"
+TASKS = {"SEQ_CLS": "sequence_classification", "CAUSAL_LM": "causal_lm"}
+_HEAD = "base_model."  # before the names of modules_to_save
+
+
+def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
+    """The prompt of an adapter's folder."""
+    path = source / CONFIG
+    settings = read_json(path)
+    kind, task = setting(settings, "peft_type", path), setting(settings, "task_type", path)
+    if kind not in (PREFIX, PROMPT, P_TUNING):
+        raise CheckpointError(f"{source} is an adapter of the kind {kind}, which is no prompt: use PEFT itself for it.")
+    if task not in TASKS:
+        raise CheckpointError(f"{source} is for the task {task}; {' and '.join(TASKS)} can be read so far.")
+    if settings.get("num_transformer_submodules", 1) != 1:
+        raise CheckpointError(f"{source} has a prompt for encoder and decoder, which cannot be read yet.")
+    if not (source / WEIGHTS).exists() and (source / "adapter_model.bin").exists():
+        raise CheckpointError(
+            f"{source} holds only adapter_model.bin, a pickle that is not read; load it in PEFT and save it again: "
+            f"save_pretrained(folder, safe_serialization=True)."
+        )
+    path = source / WEIGHTS
+    tensors = {name.removeprefix(_HEAD): array for name, array in read_tensors(path).items()}
+    length = setting(settings, "num_virtual_tokens", source / CONFIG)
+    if kind == PREFIX:
+        sizes = prefix_sizes(checkpoint)
+        rows = take(tensors, "prompt_embeddings", (length, 2 * sizes[0] * sizes[1] * sizes[2]), path)
+        prompt = from_chunks(rows, *sizes)
+    else:
+        width = geometry(checkpoint.config).embedding_size
+        prompt = {"embedding": take(tensors, "prompt_embeddings", (length, width), path)}
+    head = {}
+    if task == "SEQ_CLS":
+        if checkpoint.family.head in ("pooled", "albert") and not _has_pooler(checkpoint):
+            raise CheckpointError(f"{checkpoint.name} has no pooler: PEFT drew one at random and did not save it.")
+        head = take_head(tensors, checkpoint, path)
+    if tensors:
+        raise CheckpointError(f"{path} has a tensor {min(tensors)} that a prompt has no place for.")
+    names = label_names(checkpoint, classes_of(head)) if head else []
+    return describe(checkpoint, _config(kind, length, settings), TASKS[task], names, {**prompt, **head}, source)
+
+
+def _config(kind: str, length: int, settings: dict[str, Any]) -> MethodConfig:
+    if kind == PREFIX:
+        return PTuningV2Config(pre_seq_len=length, shift_positions=True, pooling="first")
+    if kind == PROMPT:
+        return PromptTuningConfig(num_virtual_tokens=length, pooling="prompt")
+    return PTuningConfig(
+        num_virtual_tokens=length,
+        encoder=settings.get("encoder_reparameterization_type", "MLP").lower(),
+        encoder_hidden_size=settings.get("encoder_hidden_size"),
+        encoder_num_layers=settings.get("encoder_num_layers", 2),
+        encoder_dropout=settings.get("encoder_dropout", 0.0),
+        pooling="prompt",
+    )
+
+
+def _has_pooler(checkpoint: Checkpoint) -> bool:
+    return bool(checkpoint.tensors(only={"pooler.dense.weight", "pooler.weight"}))
+
+
+def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
+    """The files of an adapter's folder, by name."""
+    config, sizes = saved.config, prefix_sizes(checkpoint)
+    if saved.task not in TASKS.values():
+        raise refuse(saved, "PEFT", f"door of ours for the task {saved.task}")
+    if config.prompt_kind is None:
+        raise refuse(saved, "PEFT", f"prompt for {config.method}")
+    classifies = saved.task == "sequence_classification"
+    if config.prompt_kind == "deep":
+        if not config.shift_positions:
+            raise refuse(saved, "PEFT", "prefix that leaves the tokens' positions alone (shift_positions=False)")
+        if classifies and config.pooling != "first":
+            raise refuse(saved, "PEFT", f"pooling {config.pooling!r} behind a prefix")
+        kind, rows = PREFIX, to_chunks(saved.tensors["key"], saved.tensors["value"])
+    else:
+        if classifies and config.pooling != "prompt":
+            raise refuse(saved, "PEFT", f"pooling {config.pooling!r} behind a shallow prompt, only 'prompt'")
+        kind = P_TUNING if isinstance(config, PTuningConfig) else PROMPT
+        rows = saved.tensors["embedding"]
+    prompt_names = ("key", "value", "embedding")
+    head = {n: x for n, x in saved.tensors.items() if n not in prompt_names and not n.startswith("prompt.")}
+    if pooler := next((name for name in head if "pooler" in name), None):
+        raise refuse(saved, "PEFT", f"place for a trained pooler ({pooler})")
+    layers, heads, head_dim = sizes
+    settings = {
+        "peft_type": kind,
+        "task_type": next(theirs for theirs, ours in TASKS.items() if ours == saved.task),
+        "base_model_name_or_path": saved.backbone_name,
+        "inference_mode": True,
+        "num_virtual_tokens": len(rows),
+        "num_transformer_submodules": 1,
+        "num_layers": layers,
+        "num_attention_heads": heads,
+        "token_dim": heads * head_dim if kind == PREFIX else rows.shape[1],
+        "modules_to_save": sorted({name.split(".")[0] for name in head}) or None,
+    }
+    if kind == PREFIX:
+        settings |= {"prefix_projection": False, "encoder_hidden_size": heads * head_dim}
+    elif kind == P_TUNING:
+        settings |= {
+            "encoder_reparameterization_type": config.encoder.upper(),
+            "encoder_hidden_size": config.encoder_hidden_size or rows.shape[1],
+            "encoder_num_layers": config.encoder_num_layers,
+            "encoder_dropout": config.encoder_dropout,
+        }
+    tensors = {"prompt_embeddings": rows, **{_HEAD + name: array for name, array in head.items()}}
+    return {WEIGHTS: save(tensors, {"format": "pt"}), CONFIG: as_json(settings)}

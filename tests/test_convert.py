@@ -1,0 +1,343 @@
+"""Prompts of other tools: the same logits on both sides of every door, and what does not fit is refused by name."""
+
+import json
+import os
+import pickle
+import shutil
+
+import fastprompt as fp
+from fastprompt.convert import paddlenlp
+from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.framework import ops
+from fastprompt.interchange import read_prompt
+from fastprompt.prefix_layout import from_chunks, from_halves, to_chunks, to_halves
+
+import numpy
+import pytest
+from safetensors.numpy import load_file, save_file
+
+torch_only = pytest.mark.skipif(fp.backend() != "torch", reason="PEFT runs on torch")
+ADAPTERS = ["bert-prefix-0.3", "roberta-prefix-0.3", "bert-prompt-0.3", "roberta-prompt-0.3", "bert-ptuning-0.3"]
+ADAPTERS += ["bert-prefix-1.5", "electra-prefix-0.3"]
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory, run_python, tiny):
+    """Folders of PEFT adapters with their own logits, made by `make_adapters.py`."""
+    folder = tmp_path_factory.mktemp("adapters")
+    checkpoints = next(iter(tiny.values())).parent
+    run_python("torch", "tests/make_adapters.py", "make", folder, checkpoints)
+    return {path.name: path for path in folder.iterdir()}
+
+
+def family_of(name):
+    return name.split("-")[0]
+
+
+def logits_of(prompt, batch, backbone=None):
+    model = fp.PromptForSequenceClassification.from_pretrained(prompt, backbone=backbone).eval()
+    return ops.to_numpy(model(**{name: ops.tensor(x) for name, x in batch.items()}).logits)
+
+
+def close(found, expected, name):
+    tolerance = 1e-4 if name.endswith("1.5") else 1e-5
+    assert numpy.abs(found - expected).max() <= tolerance
+    assert numpy.ptp(expected) > 0.1  # logits that say something
+
+
+# -- PEFT ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_imported_adapter_gives_pefts_logits(adapters, tiny, tmp_path, name):
+    source = adapters[name]
+    fp.import_prompt("peft", source, tmp_path / "prompt", tiny[family_of(name)])
+    found = logits_of(tmp_path / "prompt", numpy.load(source / "batch.npz"))
+    close(found, numpy.load(source / "logits.npy"), name)
+
+
+@torch_only
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_peft_loads_what_is_exported_and_gives_the_same_logits(adapters, tiny, tmp_path, run_python, name):
+    source, backbone = adapters[name], tiny[family_of(name)]
+    fp.import_prompt("peft", source, tmp_path / "prompt", backbone)
+    fp.export_prompt("peft", tmp_path / "prompt", tmp_path / "adapter")
+    arguments = ("logits", tmp_path / "adapter", backbone, 3, source / "batch.npz", tmp_path / "logits.npy")
+    run_python("torch", "tests/make_adapters.py", *arguments)
+    close(numpy.load(tmp_path / "logits.npy"), numpy.load(source / "logits.npy"), name)
+
+
+@torch_only
+def test_a_prompt_tuned_here_gives_its_logits_in_peft(tiny, tmp_path, run_python):
+    config = fp.PTuningV2Config(pre_seq_len=4, init_std=0.4, shift_positions=True, prefix_projection=True)
+    model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], config, num_labels=3, seed=2)
+    model.save_pretrained(tmp_path / "prompt")
+    fp.export_prompt("peft", tmp_path / "prompt", tmp_path / "adapter")
+    ids = numpy.array([[2, 8, 9, 3], [2, 7, 3, 0]])
+    batch = {"input_ids": ids, "attention_mask": (ids > 0).astype("int64")}
+    numpy.savez(tmp_path / "batch.npz", **batch)
+    arguments = ("logits", tmp_path / "adapter", tiny["bert"], 3, tmp_path / "batch.npz", tmp_path / "logits.npy")
+    run_python("torch", "tests/make_adapters.py", *arguments)
+    assert numpy.abs(logits_of(tmp_path / "prompt", batch) - numpy.load(tmp_path / "logits.npy")).max() <= 1e-5
+
+
+def test_the_prompt_file_says_what_peft_pools_and_where_positions_start(adapters, tiny, tmp_path):
+    found = {}
+    for name in ("bert-prefix-0.3", "bert-prompt-0.3", "bert-ptuning-0.3"):
+        fp.import_prompt("peft", adapters[name], tmp_path / name, tiny["bert"])
+        content = json.loads((tmp_path / name / "prompt_config.json").read_text())
+        found[content["method"]] = (content["pooling"], content.get("shift_positions"))
+    assert found == {"p-tuning-v2": ("first", True), "prompt-tuning": ("prompt", None), "p-tuning": ("prompt", None)}
+
+
+# -- P-Tuning v2 -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def their_checkpoints(tmp_path_factory, run_python, tiny):
+    """Checkpoints as P-Tuning v2's run.py leaves them, with the logits of a `past_key_values` reference."""
+    folder = tmp_path_factory.mktemp("ptuning-v2")
+    run_python("torch", "tests/make_ptuning_v2.py", folder, tiny["bert"])
+    return {path.name: path for path in folder.iterdir()}
+
+
+CHECKPOINTS = ["plain-safetensors", "plain-bin", "projection-safetensors", "projection-bin"]
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_p_tuning_v2_checkpoint_gives_its_past_key_values_logits(their_checkpoints, tiny, tmp_path, name):
+    source = their_checkpoints[name]
+    fp.import_prompt("p-tuning-v2", source, tmp_path, tiny["bert"])
+    found = logits_of(tmp_path, numpy.load(source / "batch.npz"))
+    close(found, numpy.load(source / "logits.npy"), name)
+    saved = read_prompt(tmp_path)
+    assert saved.label_names == ["no", "yes"]
+    assert saved.config.prefix_projection is name.startswith("projection")
+    assert not saved.collapsed  # the projection can be trained on
+
+
+@pytest.mark.parametrize("name", ["plain-bin", "projection-safetensors"])
+def test_what_is_exported_to_p_tuning_v2_is_what_was_imported(their_checkpoints, tiny, tmp_path, name):
+    source = their_checkpoints[name]
+    fp.import_prompt("p-tuning-v2", source, tmp_path / "prompt", tiny["bert"])
+    fp.export_prompt("p-tuning-v2", tmp_path / "prompt", tmp_path / "back")
+    ours = load_file(tmp_path / "back/model.safetensors")
+    theirs = load_file(their_checkpoints[name.replace("bin", "safetensors")] / "model.safetensors")
+    assert set(ours) == set(theirs)
+    for tensor, array in theirs.items():
+        assert numpy.array_equal(ours[tensor], array), tensor
+    settings = json.loads((tmp_path / "back/config.json").read_text())
+    original = json.loads((source / "config.json").read_text())
+    for key in ("architectures", "pre_seq_len", "prefix_projection", "prefix_hidden_size", "id2label"):
+        assert settings[key] == original[key]
+
+
+# -- PaddleNLP -------------------------------------------------------------------------------------------------------
+
+
+def test_halves_and_chunks_hold_the_same_prefix():
+    """Against the definitions: torch.split(2) of the axis of 2 * layers, and paddle.split(2) of it."""
+    layers, heads, length, width = 3, 2, 4, 5
+    generator = numpy.random.default_rng(0)
+    key, value = (generator.standard_normal((layers, heads, length, width)).astype("float32") for _ in range(2))
+
+    def axis_of_layers(rows):  # (2 * layers, heads, P, head_dim), as both tools permute it
+        return rows.reshape(length, layers * 2, heads, width).transpose(1, 2, 0, 3)
+
+    chunks = numpy.split(axis_of_layers(to_chunks(key, value)), layers)
+    halves = numpy.split(axis_of_layers(to_halves(key, value)), 2)
+    for layer in range(layers):
+        assert numpy.array_equal(chunks[layer][0], key[layer])
+        assert numpy.array_equal(chunks[layer][1], value[layer])
+    assert numpy.array_equal(halves[0], key)
+    assert numpy.array_equal(halves[1], value)
+    for back in (from_chunks(to_chunks(key, value), 3, 2, 5), from_halves(to_halves(key, value), 3, 2, 5)):
+        assert numpy.array_equal(back["key"], key)
+        assert numpy.array_equal(back["value"], value)
+
+
+@pytest.fixture
+def prefix_model(tmp_path, tiny):
+    """A folder as PaddleNLP's prefix model leaves it."""
+    folder = tmp_path / "paddlenlp"
+    folder.mkdir()
+    rows = numpy.random.default_rng(0).standard_normal((5, 2 * 3 * 32)).astype("float32")
+    (folder / paddlenlp.WEIGHTS).write_bytes(pickle.dumps({"0.weight": rows}, protocol=4))
+    (folder / paddlenlp.CONFIG).write_text(json.dumps({"num_prefix_tokens": 5, "prefix_projection": False}))
+    return folder, rows
+
+
+def test_a_paddlenlp_prefix_goes_through_the_prompt_file_and_back(prefix_model, tiny, tmp_path):
+    folder, rows = prefix_model
+    fp.import_prompt("paddlenlp", folder, tmp_path / "prompt", tiny["bert"])
+    saved = read_prompt(tmp_path / "prompt")
+    assert saved.task == "causal_lm"
+    assert numpy.array_equal(to_halves(saved.tensors["key"], saved.tensors["value"]), rows)
+    fp.export_prompt("paddlenlp", tmp_path / "prompt", tmp_path / "back")
+    assert (tmp_path / "back" / paddlenlp.WEIGHTS).read_bytes() == (folder / paddlenlp.WEIGHTS).read_bytes()
+    settings = json.loads((tmp_path / "back" / paddlenlp.CONFIG).read_text())
+    assert (settings["num_prefix_tokens"], settings["num_hidden_layers"], settings["hidden_size"]) == (5, 3, 32)
+    with pytest.raises(CheckpointError, match="tuned for causal_lm"):
+        fp.PromptForSequenceClassification.from_pretrained(tmp_path / "prompt")
+
+
+def test_a_paddlenlp_projection_is_replaced_by_what_it_made(prefix_model, tiny, tmp_path):
+    folder, _ = prefix_model
+    generator = numpy.random.default_rng(1)
+    shapes = {"0.weight": (5, 32), "1.weight": (32, 7), "1.bias": (7,), "3.weight": (7, 192), "3.bias": (192,)}
+    arrays = {name: generator.standard_normal(shape).astype("float32") for name, shape in shapes.items()}
+    (folder / paddlenlp.WEIGHTS).write_bytes(pickle.dumps(arrays, protocol=2))
+    settings = {"num_prefix_tokens": 5, "prefix_projection": True, "prefix_projection_hidden_size": 7}
+    (folder / paddlenlp.CONFIG).write_text(json.dumps(settings))
+    fp.import_prompt("paddlenlp", folder, tmp_path / "prompt", tiny["bert"])
+    tensors = read_prompt(tmp_path / "prompt").tensors
+    inner = numpy.tanh(arrays["0.weight"] @ arrays["1.weight"] + arrays["1.bias"])
+    expected = inner @ arrays["3.weight"] + arrays["3.bias"]
+    numpy.testing.assert_allclose(to_halves(tensors["key"], tensors["value"]), expected, atol=1e-5)
+
+
+@pytest.mark.skipif(fp.backend() != "paddle", reason="paddle reads and writes its own files")
+def test_paddle_reads_what_is_written_and_the_other_way_round(prefix_model, tiny, tmp_path):
+    import paddle
+
+    folder, rows = prefix_model
+    encoder = paddle.nn.Sequential(paddle.nn.Embedding(5, 192), paddle.nn.Dropout(0.0))
+    encoder[0].weight.set_value(rows)
+    paddle.save(encoder.state_dict(), str(folder / paddlenlp.WEIGHTS))
+    fp.import_prompt("paddlenlp", folder, tmp_path / "prompt", tiny["bert"])
+    fp.export_prompt("paddlenlp", tmp_path / "prompt", tmp_path / "back")
+    found = paddle.load(str(tmp_path / "back" / paddlenlp.WEIGHTS), return_numpy=True)
+    assert numpy.array_equal(found["0.weight"], rows)
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def refused(kind, source, output, backbone):
+    with pytest.raises((CheckpointError, ConfigError)) as caught:
+        fp.import_prompt(kind, source, output, backbone)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not output.exists()
+    return str(caught.value)
+
+
+def test_an_adapter_that_is_no_prompt_is_refused_by_its_kind(adapters, tiny, tmp_path):
+    assert "of the kind LORA" in refused("peft", adapters["bert-lora-1.0"], tmp_path / "out", tiny["bert"])
+
+
+@pytest.mark.once
+def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_not_run(their_checkpoints, tiny, tmp_path):
+    import torch
+
+    shutil.copytree(their_checkpoints["plain-bin"], tmp_path / "theirs")
+    torch.save({"classifier.weight": Malicious(tmp_path / "ran")}, tmp_path / "theirs/pytorch_model.bin")
+    told = refused("p-tuning-v2", tmp_path / "theirs", tmp_path / "out", tiny["bert"])
+    assert "holds more than tensors" in told
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_paddle_file_with_code_in_it_is_refused_and_the_code_not_run(prefix_model, tiny, tmp_path):
+    folder, _ = prefix_model
+    (folder / paddlenlp.WEIGHTS).write_bytes(pickle.dumps({"0.weight": Malicious(tmp_path / "ran")}))
+    told = refused("paddlenlp", folder, tmp_path / "out", tiny["bert"])
+    assert "holds more than arrays and is not read: it calls for posix.mkdir" in told
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("peft", "adapter_model.safetensors"),
+        ("peft", "adapter_config.json"),
+        ("p-tuning-v2", "model.safetensors"),
+        ("p-tuning-v2", "pytorch_model.bin"),
+        ("paddlenlp", paddlenlp.WEIGHTS),
+    ],
+)
+def test_a_truncated_file_is_refused(adapters, their_checkpoints, prefix_model, tiny, tmp_path, kind, file):
+    sources = {
+        "adapter": adapters["bert-prefix-0.3"],
+        "model": their_checkpoints["plain-safetensors"],
+        "pytorch": their_checkpoints["plain-bin"],
+        "prefix": prefix_model[0],
+    }
+    shutil.copytree(sources[file.split("_")[0].split(".")[0]], tmp_path / "cut")
+    whole = (tmp_path / "cut" / file).read_bytes()
+    (tmp_path / "cut" / file).write_bytes(whole[: len(whole) // 2])
+    told = refused(kind, tmp_path / "cut", tmp_path / "out", tiny["bert"])
+    assert file in told
+
+
+def test_another_backbone_is_refused(adapters, their_checkpoints, tiny, tmp_path):
+    told = refused("peft", adapters["roberta-prefix-0.3"], tmp_path / "out", tiny["bert"])
+    assert "classifier" in told
+    told = refused("p-tuning-v2", their_checkpoints["plain-bin"], tmp_path / "out", tiny["bert-sharded"].parent)
+    assert "has no config.json" in told
+    tensors = load_file(tiny["bert"] / "model.safetensors")
+    tensors["encoder.layer.1.output.dense.bias"] += 1
+    shutil.copytree(tiny["bert"], tmp_path / "other")
+    save_file(tensors, tmp_path / "other/model.safetensors")
+    told = refused("p-tuning-v2", their_checkpoints["plain-bin"], tmp_path / "out", tmp_path / "other")
+    assert "bert.encoder.layer.1.output.dense.bias is not that of" in told
+
+
+def test_a_pooler_that_peft_left_random_is_refused(adapters, tiny, tmp_path):
+    tensors = {n: x for n, x in load_file(tiny["bert"] / "model.safetensors").items() if "pooler" not in n}
+    shutil.copytree(tiny["bert"], tmp_path / "bare")
+    save_file(tensors, tmp_path / "bare/model.safetensors")
+    assert "has no pooler" in refused("peft", adapters["bert-prefix-0.3"], tmp_path / "out", tmp_path / "bare")
+
+
+def test_a_pickled_adapter_names_the_mend(adapters, tiny, tmp_path):
+    shutil.copytree(adapters["bert-prefix-0.3"], tmp_path / "old")
+    (tmp_path / "old/adapter_model.safetensors").rename(tmp_path / "old/adapter_model.bin")
+    assert "safe_serialization=True" in refused("peft", tmp_path / "old", tmp_path / "out", tiny["bert"])
+
+
+EXPORTS = {
+    "positions from 0 to peft": ("peft", lambda: fp.PTuningV2Config(pre_seq_len=2), "shift_positions=False"),
+    "a mean to peft": (
+        "peft",
+        lambda: fp.PTuningV2Config(pre_seq_len=2, shift_positions=True, pooling="mean"),
+        "no pooling 'mean'",
+    ),
+    "a real first token to peft": ("peft", lambda: fp.PromptTuningConfig(num_virtual_tokens=2), "pooling 'first'"),
+    "bitfit to peft": ("peft", lambda: fp.BitFitConfig(), "no prompt for bitfit"),
+    "a shallow prompt to p-tuning-v2": ("p-tuning-v2", lambda: fp.ShallowPrefixConfig(), "deep prefix to make"),
+    "a head to paddlenlp": ("paddlenlp", lambda: fp.PTuningV2Config(shift_positions=True), "place for the head"),
+}
+
+
+@pytest.mark.parametrize("case", EXPORTS)
+def test_what_the_other_side_cannot_express_is_refused_and_named(tiny, tmp_path, case):
+    kind, config, message = EXPORTS[case]
+    fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], config()).save_pretrained(tmp_path / "prompt")
+    with pytest.raises(CheckpointError, match=message):
+        fp.export_prompt(kind, tmp_path / "prompt", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.once
+def test_the_command_converts_and_keeps_what_is_there(adapters, tiny, tmp_path, run_python):
+    def convert(*arguments, check=True):
+        return run_python(None, "-m", "fastprompt.cli", "convert", *arguments, check=check)
+
+    there = ("--from", "peft", "--input", adapters["bert-prefix-0.3"], "--output", tmp_path / "prompt")
+    done = convert(*there, "--model_name_or_path", tiny["bert"])
+    assert done.stdout == f"{tmp_path / 'prompt'}\n"
+    before = (tmp_path / "prompt/prompt.safetensors").read_bytes()
+    again = convert(*there, "--model_name_or_path", tiny["bert"], check=False)
+    assert (again.returncode, "add --overwrite_output_dir" in again.stderr) == (1, True)
+    assert (tmp_path / "prompt/prompt.safetensors").read_bytes() == before
+    convert("--to", "p-tuning-v2", "--input", tmp_path / "prompt", "--output", tmp_path / "theirs")
+    assert (tmp_path / "theirs/model.safetensors").exists()
+    bare = convert(*there, check=False)
+    assert "--model_name_or_path is missing" in bare.stderr
