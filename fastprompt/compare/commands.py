@@ -11,7 +11,6 @@ from typing import Any, TextIO
 
 from fastprompt import interchange
 from fastprompt.compare import parity, summary
-from fastprompt.compare.report import write_report
 from fastprompt.compare.runs import Comparison, Run, carry_out
 from fastprompt.config import METHODS, method_config
 from fastprompt.errors import ConfigError, FastpromptError
@@ -93,6 +92,8 @@ def _console(results: TextIO) -> Console:
 
 def run_compare(arguments: dict[str, Any], results: TextIO) -> int:
     """Status 1 where a run failed."""
+    from fastprompt.compare.report import write_report  # drawing is an extra: where it lacks, no run begins
+
     command = shlex.join(["fastprompt", *sys.argv[1:]])
     backends, methods, seeds = (arguments.pop(name) for name in ("backends", "methods", "seeds"))
     given = over_file(arguments)
