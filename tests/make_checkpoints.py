@@ -1,4 +1,4 @@
-"""Writes small random checkpoints with transformers, each with the same WordPiece tokenizer: make_checkpoints.py DIR"""
+"""Writes small random checkpoints with transformers, nearly all with one WordPiece tokenizer: make_checkpoints.py DIR"""
 
 import sys
 from pathlib import Path
@@ -53,6 +53,14 @@ def tokenizer(pad):
     )
 
 
+def sentencepiece_tokenizer():
+    """DeBERTa-v3's: pieces with scores instead of a word list."""
+    pieces = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "▁", "▁it", "▁isn", "bad", "部电影", "ö", "[MASK]"]
+    scored = [(piece, 0.0 if piece.startswith("[") else -2.0) for piece in pieces]
+    scored += [(chr(c), -5.0) for c in range(ord("a"), ord("z") + 1)]
+    return transformers.DebertaV2Tokenizer(vocab=scored)
+
+
 def main(folder):
     for number, (name, config) in enumerate(CONFIGS.items()):
         torch.manual_seed(number)
@@ -61,7 +69,8 @@ def main(folder):
             for tensor in model.parameters():  # biases and norms off their zeros and ones, or mistakes in them hide
                 tensor.add_(torch.randn_like(tensor) * 0.1)
         model.save_pretrained(folder / name)
-        tokenizer(config.pad_token_id).save_pretrained(folder / name)
+        made = sentencepiece_tokenizer() if name == "deberta-v3" else tokenizer(config.pad_token_id)
+        made.save_pretrained(folder / name)
     model = transformers.AutoModel.from_pretrained(folder / "bert")
     model.save_pretrained(folder / "bert-sharded", max_shard_size="20KB")
     tokenizer(0).save_pretrained(folder / "bert-sharded")
