@@ -1,4 +1,4 @@
-"""Writes small random checkpoints with transformers, nearly all with one WordPiece tokenizer: make_checkpoints.py DIR"""
+"""Writes small random checkpoints with transformers, most with one WordPiece tokenizer: make_checkpoints.py DIR"""
 
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "i
 COMMON = {"vocab_size": 200, "max_position_embeddings": 160, "pad_token_id": 0}
 # As microsoft/deberta-base, deberta-v2-xlarge and deberta-v3-base have it, with distances that reach the far buckets.
 DEBERTA = {"relative_attention": True, "pos_att_type": "c2p|p2c", "position_biased_input": False, "type_vocab_size": 0}
+DEBERTA |= {"pooler_dropout": 0.1, "cls_dropout": 0.2}
 DEBERTA_V2 = {**DEBERTA, "position_buckets": 4, "norm_rel_ebd": "layer_norm", "share_att_key": True}
 CONFIGS = {
     "bert": transformers.BertConfig(**SIZES, **COMMON),
