@@ -38,7 +38,7 @@ OWN_RATES = {
     "p-tuning-v2-projection": 1e-3,
     "prompt-tuning": 1e-3,
 }
-TINY = ("bert", "roberta", "distilbert")
+TINY = ("bert", "roberta", "distilbert", "electra", "ernie", "albert")
 
 
 @pytest.fixture(scope="session")
@@ -136,7 +136,8 @@ def test_logits_and_gradients_agree_with_the_stock_model(measured):
 
 
 def test_two_hundred_steps_of_a_prompt_stay_together(measured):
-    check_losses(measured([("minilm", "p-tuning-v2"), *itertools.product(TINY, ["fine-tuning"])], steps_of))
+    cases = [("minilm", "p-tuning-v2"), *itertools.product(("bert", "roberta", "distilbert"), ["fine-tuning"])]
+    check_losses(measured(cases, steps_of))
 
 
 @pytest.mark.matrix

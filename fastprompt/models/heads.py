@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from fastprompt.backbones.portable import activation
 from fastprompt.framework import nn, ops
 
 
@@ -59,6 +60,28 @@ class AlbertHead(LinearHead):
         return super().forward(ops.tanh(self.pooler(pooled)))
 
 
+class ContextPooler(nn.Module):
+    def __init__(self, config: dict[str, Any], hidden: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.get("pooler_dropout", 0.0))
+        self.dense = nn.Linear(hidden, hidden)
+        self.activation = activation(config.get("pooler_hidden_act", "gelu"))
+
+    def forward(self, x: Any) -> Any:
+        return self.activation(self.dense(self.dropout(x)))
+
+
+class DebertaHead(LinearHead):
+    """DeBERTa: a pooler that is the head's own, dropout, classifier."""
+
+    def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
+        super().__init__({**config, "classifier_dropout": config.get("cls_dropout")}, hidden, num_labels)
+        self.pooler = ContextPooler(config, hidden)
+
+    def forward(self, pooled: Any) -> Any:
+        return super().forward(self.pooler(pooled))
+
+
 class DenseClassifier(nn.Module):
     def __init__(self, config: dict[str, Any], hidden: int, num_labels: int, activation: Callable) -> None:
         super().__init__()
@@ -72,7 +95,7 @@ class DenseClassifier(nn.Module):
 
 
 class DenseTanhHead(nn.Module):
-    """RoBERTa, XLM-R: dense, tanh, out_proj."""
+    """RoBERTa, XLM-R, MPNet: dense, tanh, out_proj."""
 
     activation = staticmethod(ops.tanh)
 
@@ -132,4 +155,5 @@ LAYOUTS: dict[str, type[nn.Module]] = {
     "dense_gelu": DenseGeluHead,
     "distilbert": DistilBertHead,
     "modernbert": ModernBertHead,
+    "deberta": DebertaHead,
 }
