@@ -125,7 +125,7 @@ def test_parity_of_a_fresh_prompt_of_any_method(fastprompt, tiny, tmp_path, meth
         (["--prompt", "roberta", "--model_name_or_path", "bert"], "holds no prompt"),
         (["--prompt", "RUN", "--model_name_or_path", "bert", "--method", "bitfit"], "brings its own method"),
         (["--model_name_or_path", "bert", "--output_dir", "FILE"], "cannot be made"),
-        (["--model_name_or_path", "mpnet", "--backends", "paddle"], "mpnet"),
+        (["--model_name_or_path", "roformer", "--backends", "paddle"], "roformer computes attention by itself"),
     ],
 )
 def test_parity_refuses_what_cannot_be_compared(fastprompt, tiny, tmp_path, compared, given, message):
