@@ -11,6 +11,8 @@ IDS = numpy.array([[2, 7, 9, 11, 3], [2, 8, 3, 0, 0]])
 CONFIGS = {
     "p-tuning-v2": fp.PTuningV2Config(pre_seq_len=3, prefix_dropout=0.1),
     "projection": fp.PTuningV2Config(pre_seq_len=3, prefix_projection=True),
+    "p-tuning-lstm": fp.PTuningConfig(num_virtual_tokens=3, encoder_dropout=0.1),
+    "p-tuning-mlp": fp.PTuningConfig(num_virtual_tokens=3, encoder="mlp", encoder_hidden_size=7),
     "shallow-prefix": fp.ShallowPrefixConfig(pre_seq_len=3),
     "prompt-tuning": fp.PromptTuningConfig(num_virtual_tokens=3),
     "fine-tuning": fp.FineTuningConfig(),
@@ -164,6 +166,10 @@ def test_shifted_positions_leave_less_room_for_the_input(tiny):
         (lambda: fp.ShallowPrefixConfig(pooling="last"), "one of first, mean, prompt"),
         (lambda: fp.PromptTuningConfig(init="text"), "init='text' needs it"),
         (lambda: fp.PTuningV2Config(init_std=0), "init_std is 0"),
+        (lambda: fp.PTuningConfig(encoder="gru"), "one of lstm, mlp"),
+        (lambda: fp.PTuningConfig(encoder_hidden_size=0), "encoder_hidden_size is 0"),
+        (lambda: fp.PTuningConfig(encoder_num_layers=0), "encoder_num_layers is 0"),
+        (lambda: fp.PTuningConfig(encoder_dropout=1), "encoder_dropout is 1"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(make, message):

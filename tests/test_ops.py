@@ -99,6 +99,7 @@ def layer_norm(x, weight, bias, eps=1e-12):
     ("name", "reference"),
     [
         ("tanh", np.tanh),
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
         ("relu", lambda x: np.maximum(x, 0)),
         ("silu", lambda x: x / (1 + np.exp(-x))),
         ("gelu", gelu),
@@ -124,6 +125,12 @@ def test_reductions():
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_softmax(axis):
     check(lambda x: ops.softmax(x, axis), lambda x: softmax(x, axis), 3 * normal(2, 3, 4))
+
+
+def test_linear_operation():
+    arrays = [normal(2, 5, 3), normal(4, 3), normal(4)]
+    check(ops.linear, lambda x, weight, bias: x @ weight.T + bias, *arrays)
+    check(ops.linear, lambda x, weight: x @ weight.T, *arrays[:2])
 
 
 def test_softmax_of_large_numbers_stays_finite():
@@ -385,6 +392,19 @@ def test_names_are_those_of_a_checkpoint():
         "norm.weight",
         "norm.bias",
     ]
+
+
+def test_a_parameter_of_a_modules_own_trains_under_its_name():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.parameter((2, 3))
+
+    tensors = nn.named_parameters(Scale())
+    assert list(tensors) == ["scale"]
+    assert (ops.to_numpy(tensors["scale"]) == np.zeros((2, 3), "float32")).all()
+    (gradient,) = ops.gradients(ops.mean(tensors["scale"] * ops.tensor(normal(2, 3))), [tensors["scale"]])
+    assert gradient.all()
 
 
 def test_set_value_is_in_place_and_refuses_another_shape():

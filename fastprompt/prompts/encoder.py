@@ -67,15 +67,12 @@ class LSTM(nn.Module):
         inputs = lib.linear(x, weight_ih, bias_ih + bias_hh)  # (T, 4 * hidden_size)
         steps = range(x.shape[0])
         states = [None] * len(steps)
-        hidden = cell = None  # of the position before: zero at the first
+        hidden = cell = inputs[:1, :width] * 0  # of the position before the first
         for step in reversed(steps) if end.endswith("reverse") else steps:
-            gates = inputs[step : step + 1]
-            if hidden is not None:
-                gates = gates + lib.linear(hidden, weight_hh)
+            gates = inputs[step : step + 1] + lib.linear(hidden, weight_hh)
             put, keep, new, show = (gates[:, start : start + width] for start in range(0, 4 * width, width))
-            new = lib.sigmoid(put) * lib.tanh(new)
-            cell = new if cell is None else lib.sigmoid(keep) * cell + new
-            states[step] = hidden = lib.sigmoid(show) * lib.tanh(cell)
+            cell = lib.sigmoid(keep) * cell + lib.sigmoid(put) * lib.tanh(new)
+            states[step] = hidden = lib.sigmoid(show) * lib.tanh(cell)  # (1, hidden_size)
         return lib.cat(states, axis=0)
 
 
