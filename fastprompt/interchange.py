@@ -11,7 +11,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastprompt.backbones.checkpoint import Checkpoint, open_safetensors, read_json
 from fastprompt.config import METHODS, MethodConfig
@@ -41,10 +41,13 @@ class SavedPrompt:
     backbone_name: str
     fingerprint: str
     tensors: dict[str, numpy.ndarray]
+    problem_type: str | None = None
 
     def check_task(self, task: str) -> None:
         if self.task != task:
-            raise CheckpointError(f"{self.directory} was tuned for {self.task}, not for {task}.")
+            raise CheckpointError(
+                f"{self.directory} was tuned for {self.task}, not for {task}; fp.load_prompt_model opens it as it is."
+            )
 
     def check_backbone(self, checkpoint: Checkpoint) -> None:
         """Refuse weights other than those the prompt was tuned on."""
@@ -59,6 +62,29 @@ def is_prompt(directory: str | Path) -> bool:
     return (Path(directory).expanduser() / CONFIG_FILE).is_file()
 
 
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG_FILE
+    if not is_prompt(directory):
+        raise CheckpointError(f"{directory} holds no prompt ({CONFIG_FILE}); model.save_pretrained(folder) writes one.")
+    content = read_json(path)
+    if content.get("format_version", 0) > FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format {content['format_version']}; update fastprompt to read it.")
+    return content
+
+
+def saved_task(directory: str | Path) -> str:
+    """What the prompt in `directory` was tuned for; its tensors are not read.
+
+    Raises:
+        CheckpointError: there is no prompt, or its JSON is cut or names no task.
+    """
+    directory = Path(directory).expanduser()
+    content = _read_config(directory)
+    if "task" not in content:
+        raise CheckpointError(f"{directory / CONFIG_FILE} lacks the key 'task'; save the prompt again.")
+    return content["task"]
+
+
 def read_prompt(directory: str | Path) -> SavedPrompt:
     """Read a saved prompt.
 
@@ -67,11 +93,7 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
     """
     directory = Path(directory).expanduser()
     path = directory / CONFIG_FILE
-    if not is_prompt(directory):
-        raise CheckpointError(f"{directory} holds no prompt ({CONFIG_FILE}); model.save_pretrained(folder) writes one.")
-    content = read_json(path)
-    if content.get("format_version", 0) > FORMAT_VERSION:
-        raise CheckpointError(f"{path} has format {content['format_version']}; update fastprompt to read it.")
+    content = _read_config(directory)
     try:
         kind = METHODS[content["method"]]
         fields = {field.name for field in dataclasses.fields(kind)}
@@ -85,6 +107,7 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
             backbone_name=content["backbone"]["name_or_path"],
             fingerprint=content["backbone"]["fingerprint"],
             tensors=_read_tensors(directory / TENSOR_FILE),
+            problem_type=content.get("problem_type"),  # the first files had none: one output was not yet a number
         )
         shapes = content["tensors"]
     except (KeyError, TypeError) as error:
@@ -124,6 +147,7 @@ def write_prompt(model: "PromptModel", directory: str | Path) -> None:
         "task": model.task,
         "num_labels": model.num_labels,
         "labels": model.label_names,
+        "problem_type": model.problem_type,
         "template": None,
         "verbalizer": None,
         "backbone": {

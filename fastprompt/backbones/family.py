@@ -12,29 +12,29 @@ class Family:
 
     Args:
         prefix: what stands before the base model's names in a checkpoint with a head ("bert.").
-        head: the classification head's layout, a key of `models.heads.LAYOUTS`.
+        head: whose layout its tasks' heads have, a key in `models.heads.HEADS`.
         portable: module under `fastprompt.backbones` that defines it for paddle and jittor.
         positions_follow_padding: positions count real tokens only, from padding_idx + 1 on (RoBERTa).
         token_types: whether it takes token_type_ids.
     """
 
     prefix: str
-    head: str = "linear"
+    head: str = "others"
     portable: str | None = None
     positions_follow_padding: bool = False
     token_types: bool = True
 
 
-_BERT = Family("bert", head="pooled", portable="bert")
-_ROBERTA = Family("roberta", head="dense_tanh", portable="roberta", positions_follow_padding=True, token_types=False)
+_BERT = Family("bert", head="bert", portable="bert")
+_ROBERTA = Family("roberta", head="roberta", portable="roberta", positions_follow_padding=True, token_types=False)
 
 FAMILIES: dict[str, Family] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "distilbert": Family("distilbert", head="distilbert", portable="distilbert", token_types=False),
-    "electra": Family("electra", head="dense_gelu"),
-    "ernie": Family("ernie", head="pooled"),
+    "electra": Family("electra", head="electra"),
+    "ernie": Family("ernie", head="bert"),
     "albert": Family("albert", head="albert"),
     "modernbert": Family("model", head="modernbert", token_types=False),
 }

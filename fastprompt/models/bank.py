@@ -60,7 +60,12 @@ class PromptBank(nn.Module):
                 f"{self.checkpoint.name}; a bank's prompts share one backbone."
             )
         model = PromptForSequenceClassification(
-            self.checkpoint, self.backbone, saved.config, num_labels=saved.num_labels, label_names=saved.label_names
+            self.checkpoint,
+            self.backbone,
+            saved.config,
+            num_labels=saved.num_labels,
+            label_names=saved.label_names,
+            problem_type=saved.problem_type,
         )
         model.load_tuned(saved)
         nn.move(model, nn.device_of(self.backbone))
