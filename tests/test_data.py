@@ -7,7 +7,7 @@ import fastprompt as fp
 from fastprompt.data.batching import LengthGroupedBatchSampler
 from fastprompt.data.loading import PadBatch
 from fastprompt.data.sst2 import LabelledTexts, read_labelled_tsv
-from fastprompt.errors import ConfigError, DataError
+from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import BACKENDS, ops
 
 import numpy
@@ -85,10 +85,16 @@ def test_token_ids_equal_autotokenizers(run_python, minilm, tiny, tmp_path):
         "print(json.dumps([AutoTokenizer.from_pretrained(f)(texts, max_length=20, truncation=True)['input_ids'] "
         "for f in sys.argv[2:]]))"
     )
-    folders = [minilm, bare, tiny["bert"], tiny["roberta"]]
+    folders = [minilm, bare, tiny["bert"], tiny["roberta"], tiny["deberta-v3"]]
     done = run_python("torch", "-c", code, json.dumps(TEXTS), *folders)
     for folder, expected in zip(folders, json.loads(done.stdout.splitlines()[-1]), strict=True):
         assert [row["input_ids"] for row in fp.load_tokenizer(folder)(TEXTS, max_length=20)] == expected
+
+
+def test_a_vocabulary_without_berts_special_tokens_is_refused(tmp_path):
+    (tmp_path / "vocab.txt").write_text("<s>\n<pad>\n</s>\n[UNK]\na\n")  # MPNet's
+    with pytest.raises(CheckpointError, match=r"no BERT vocabulary .*save_pretrained"):
+        fp.load_tokenizer(tmp_path)
 
 
 def test_pairs_get_token_types(tiny):

@@ -29,7 +29,7 @@ def values(model):
 
 
 @pytest.mark.parametrize("method", CONFIGS)
-@pytest.mark.parametrize("family", ["bert", "distilbert"])
+@pytest.mark.parametrize("family", ["bert", "distilbert", "albert"])
 def test_training_changes_what_is_tuned_and_nothing_else(tiny, family, method):
     model = fp.PromptForSequenceClassification.from_pretrained(tiny[family], CONFIGS[method])
     before, tuned = values(model), model.tuned_parameters()
@@ -118,13 +118,16 @@ def test_prompt_tuning_can_start_from_a_text(tiny):
     assert (rows == values(model)["bert.embeddings.word_embeddings.weight"][ids * 2]).all()
 
 
-def test_gradient_checkpointing_changes_no_gradient(tiny):
+@pytest.mark.parametrize("config", [fp.PTuningV2Config(pre_seq_len=3), fp.FineTuningConfig()])
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_gradient_checkpointing_changes_no_gradient(tiny, family, config):
     found = []
     for saving in (False, True):
         model = fp.PromptForSequenceClassification.from_pretrained(
-            tiny["bert"],
-            fp.PTuningV2Config(pre_seq_len=3),
+            tiny[family],
+            config,
             gradient_checkpointing=saving,
+            portable=True,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )

@@ -44,7 +44,7 @@ def saved(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "ernie", "albert"])
 def test_a_saved_prompt_gives_the_same_logits(tiny, tmp_path, name, family):
     model = made(tiny[family], CONFIGS[name](), seed=3, label_names=["bad", "good"])
     model.save_pretrained(tmp_path)
@@ -62,6 +62,17 @@ def test_a_deep_prompt_file_has_the_promised_layout(saved, tiny):
     assert content["pooling"] == "first"
     assert content["labels"] == ["LABEL_0", "LABEL_1"]
     assert content["backbone"]["fingerprint"].startswith("sha256:")
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_layers_that_are_called_many_times_are_saved_once(tiny, tmp_path, portable):
+    model = made(tiny["albert-groups"], CONFIGS["fine-tuning"](), portable=portable)
+    model.save_pretrained(tmp_path)
+    stored = load_file(tmp_path / "prompt.safetensors")
+    stock = load_file(tiny["albert-groups"] / "model.safetensors")
+    assert set(stored) == {f"albert.{name}" for name in stock} | {"classifier.weight", "classifier.bias"}
+    assert sum(array.size for array in stored.values()) == model.count_parameters()[0]
+    assert all((stored[f"albert.{name}"] == array).all() for name, array in stock.items())
 
 
 @pytest.mark.once

@@ -3,7 +3,7 @@
 `past_key_values` is no way in: half of the families never take it, and gradient checkpointing drops it. Instead one
 attention function is registered in transformers' AttentionInterface, with its mask function beside it (without one the
 mask is None and padding is attended to). It prepends the layer's keys and values, widens the mask, and hands on to
-the stock scaled-dot-product attention.
+the stock scaled-dot-product attention. Families that do not call it are a matter of attention_patches.py.
 """
 
 import contextlib
@@ -14,9 +14,11 @@ from typing import Any
 from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.family import family_of, geometry
 from fastprompt.backbones.portable import Prefix
+from fastprompt.drivers.torch.attention_patches import PATCHES, patch_attention
 from fastprompt.errors import CheckpointError, ConfigError
 
 import torch
+import transformers
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -45,9 +47,9 @@ class _Calls:
         self._next = 0
         self._widened: dict[int, torch.Tensor] = {}
 
-    def record(self, module: nn.Module, key: torch.Tensor) -> None:
+    def record(self, module: nn.Module, heads_kv: int, head_dim: int) -> None:
         self.modules.append(module)
-        self.shape = (key.shape[1], key.shape[3])
+        self.shape = (heads_kv, head_dim)
 
     def finish_recording(self) -> None:
         self.recording = False
@@ -59,6 +61,10 @@ class _Calls:
         index = self._next % len(self.modules)
         self._next += 1
         return index
+
+    def prefix_of(self, module: nn.Module, batch: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Keys and values to stand before those of this call, (batch, heads_kv, pre_seq_len, head_dim) each."""
+        return None if self.prefix is None else self.prefix.layer(self.layer_of(module), batch)
 
     def widened(self, mask: torch.Tensor | None, key: torch.Tensor) -> torch.Tensor | None:
         """The tokens' `mask`, None or (B, 1, T, T), with the prefix before it; made once for all layers that share it.
@@ -90,9 +96,9 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     calls: _Calls | None = module.__dict__.get("_fastprompt_calls")
     if calls is not None and calls.recording:
-        calls.record(module, key)
-    elif calls is not None and calls.prefix is not None:
-        prefix_key, prefix_value = calls.prefix.layer(calls.layer_of(module), query.shape[0])
+        calls.record(module, key.shape[1], key.shape[3])
+    elif calls is not None and (prefix := calls.prefix_of(module, query.shape[0])) is not None:
+        prefix_key, prefix_value = prefix
         if attention_mask is None and _is_causal(module, options) and query.shape[2] > 1:
             raise ConfigError("Causal backbones take no deep prefix yet; use an encoder.")
         attention_mask = calls.widened(attention_mask, key)
@@ -121,10 +127,13 @@ class StockBackbone(nn.Module):
         self.geometry = geometry(config)
         accepted = inspect.signature(model.forward).parameters
         self._takes = {name for name in ("token_type_ids", "position_ids") if name in accepted}
+        if not config.get("position_biased_input", True):  # DeBERTa without absolute positions ignores them
+            self._takes.discard("position_ids")
         self._calls = _Calls()
         self._find_attention()
 
     def _find_attention(self) -> None:
+        patch_attention(self.model)
         for module in self.model.modules():
             module.__dict__["_fastprompt_calls"] = self._calls
         training = self.model.training
@@ -134,6 +143,8 @@ class StockBackbone(nn.Module):
             self.model(input_ids=ids)
         self.model.train(training)
         self._calls.finish_recording()
+        if self._calls.shape is None:  # its own attention adds the mask to its scores: True and False would be 1 and 0
+            self.model.config._attn_implementation = "eager"
 
     @property
     def prefix_shape(self) -> tuple[int, int, int]:
@@ -143,8 +154,12 @@ class StockBackbone(nn.Module):
             CheckpointError: the family keeps an attention of its own, which takes no prefix.
         """
         if self._calls.shape is None:
+            kind = self.config["model_type"]
+            changed = (
+                f", in transformers {transformers.__version__} not as fastprompt knows it," if kind in PATCHES else ""
+            )
             raise CheckpointError(
-                f"{self.config['model_type']} computes attention by itself and takes no deep prefix; "
+                f"{kind} computes attention by itself{changed} and takes no deep prefix; "
                 f"use prompt-tuning, or an encoder such as BERT, RoBERTa or DistilBERT."
             )
         return (len(self._calls.modules), *self._calls.shape)
@@ -156,7 +171,12 @@ class StockBackbone(nn.Module):
     @gradient_checkpointing.setter
     def gradient_checkpointing(self, on: bool) -> None:
         if on and self._calls.shared:
-            raise ConfigError(f"{self.config['model_type']} shares one layer and takes no gradient checkpointing here.")
+            raise ConfigError(
+                f"{self.config['model_type']} shares one layer and takes no gradient checkpointing here; "
+                f"portable=True does."
+            )
+        if on and not self.model.supports_gradient_checkpointing:
+            raise ConfigError(f"{self.config['model_type']} has no gradient checkpointing in transformers.")
         if on:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         else:
@@ -213,8 +233,21 @@ def load_backbone(checkpoint: Checkpoint, config: dict[str, Any]) -> StockBackbo
     # The pooler, where there is one, belongs to our head.
     pooler = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind.__init__).parameters else {}
     with _quiet():
-        model = kind.from_pretrained(
-            checkpoint.directory, config=stock, attn_implementation=ATTENTION, dtype=torch.float32, **pooler
+        model, report = kind.from_pretrained(
+            checkpoint.directory,
+            config=stock,
+            attn_implementation=ATTENTION,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below
+            **pooler,
+        )
+    # What it does not find, transformers draws at random.
+    for name in sorted(name for name in report["missing_keys"] if "pooler" not in name):
+        raise CheckpointError(f"{checkpoint.name} lacks the tensor {name}; is it a {checkpoint.model_type} model?")
+    for name, found, wanted in sorted(report["mismatched_keys"]):
+        raise CheckpointError(
+            f"{checkpoint.name}: {name} has the shape {tuple(found)}, config.json asks for {tuple(wanted)}."
         )
     return StockBackbone(model, config)
 

@@ -7,13 +7,12 @@ from fastprompt.framework import nn, ops
 
 
 class BertEmbeddings(nn.Module):
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], width: int) -> None:
         super().__init__()
-        hidden = config["hidden_size"]
-        self.word_embeddings = nn.Embedding(config["vocab_size"], hidden)
-        self.position_embeddings = nn.Embedding(config["max_position_embeddings"], hidden)
-        self.token_type_embeddings = nn.Embedding(config["type_vocab_size"], hidden)
-        self.LayerNorm = nn.LayerNorm(hidden, eps=config.get("layer_norm_eps", 1e-12))
+        self.word_embeddings = nn.Embedding(config["vocab_size"], width)
+        self.position_embeddings = nn.Embedding(config["max_position_embeddings"], width)
+        self.token_type_embeddings = nn.Embedding(config["type_vocab_size"], width)
+        self.LayerNorm = nn.LayerNorm(width, eps=config.get("layer_norm_eps", 1e-12))
         self.dropout = nn.Dropout(config.get("hidden_dropout_prob", 0.1))
 
     def forward(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
@@ -95,8 +94,11 @@ class BertEncoder(nn.Module):
 class Backbone(PortableBackbone):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        self.embeddings = BertEmbeddings(config)
+        self.embeddings = self.make_embeddings(config)
         self.encoder = BertEncoder(config)
+
+    def make_embeddings(self, config: dict[str, Any]) -> BertEmbeddings:
+        return BertEmbeddings(config, config["hidden_size"])
 
     def word_embeddings(self) -> Any:
         return self.embeddings.word_embeddings

@@ -16,6 +16,7 @@ class Family:
         portable: module under `fastprompt.backbones` that defines it for paddle and jittor.
         positions_follow_padding: positions count real tokens only, from padding_idx + 1 on (RoBERTa).
         token_types: whether it takes token_type_ids.
+        pooler_in_head: its pooler belongs to the classification head, not to the base model (DeBERTa).
     """
 
     prefix: str
@@ -23,20 +24,25 @@ class Family:
     portable: str | None = None
     positions_follow_padding: bool = False
     token_types: bool = True
+    pooler_in_head: bool = False
 
 
 _BERT = Family("bert", head="bert", portable="bert")
 _ROBERTA = Family("roberta", head="roberta", portable="roberta", positions_follow_padding=True, token_types=False)
+_DEBERTA = Family("deberta", head="deberta", pooler_in_head=True)
 
 FAMILIES: dict[str, Family] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "distilbert": Family("distilbert", head="distilbert", portable="distilbert", token_types=False),
-    "electra": Family("electra", head="electra"),
-    "ernie": Family("ernie", head="bert"),
-    "albert": Family("albert", head="albert"),
+    "electra": Family("electra", head="electra", portable="electra"),
+    "ernie": Family("ernie", head="bert", portable="ernie"),
+    "albert": Family("albert", head="albert", portable="albert"),
     "modernbert": Family("model", head="modernbert", token_types=False),
+    "deberta": _DEBERTA,
+    "deberta-v2": _DEBERTA,  # and -v3
+    "mpnet": Family("mpnet", head="roberta", positions_follow_padding=True, token_types=False),
 }
 
 
@@ -76,7 +82,7 @@ def geometry(config: dict[str, Any]) -> Geometry:
     if positions and family_of(config["model_type"]).positions_follow_padding:
         positions -= config.get("pad_token_id", 1) + 1
     return Geometry(
-        layers=first("num_hidden_layers", "n_layers", "n_layer"),
+        layers=first("num_hidden_layers", "n_layers", "n_layer") * config.get("inner_group_num", 1),  # ALBERT's inner
         heads=heads,
         heads_kv=first("num_key_value_heads", default=heads),
         head_dim=first("head_dim", default=hidden // heads),

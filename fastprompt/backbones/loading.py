@@ -12,7 +12,7 @@ from fastprompt.framework import backend, nn
 _HIDDEN_DROPOUT = (
     *("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout"),
     *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"),  # the heads', which follow
-    *("qa_dropout", "summary_last_dropout"),
+    *("qa_dropout", "summary_last_dropout", "pooler_dropout", "cls_dropout"),
 )
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
@@ -50,7 +50,10 @@ def _load_portable(checkpoint: Checkpoint, config: dict[str, Any]) -> Any:
             f"on {backend()} there are {known}."
         )
     module = importlib.import_module(f"fastprompt.backbones.{checkpoint.family.portable}")
-    backbone = module.Backbone(config)
+    try:
+        backbone = module.Backbone(config)
+    except KeyError as error:
+        raise CheckpointError(f"config.json of {checkpoint.name} lacks {error}; fetch it again.") from error
     tensors = checkpoint.tensors()
     for name, parameter in backbone.stock_parameters().items():
         if name not in tensors:

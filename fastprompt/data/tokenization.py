@@ -9,6 +9,8 @@ from fastprompt.errors import CheckpointError
 from tokenizers import BertWordPieceTokenizer
 from tokenizers import Tokenizer as FastTokenizer
 
+_MEND = "AutoTokenizer.from_pretrained(...).save_pretrained(folder) writes"
+
 
 class Tokenizer:
     """A checkpoint's tokenizer.
@@ -68,16 +70,16 @@ def _load(directory: Path, settings: dict) -> FastTokenizer:
             raise CheckpointError(f"{whole} cannot be read ({error}); fetch it again.") from error
     if words.exists():  # BERT checkpoints of the first years
         lower = settings.get("do_lower_case", True)
-        return BertWordPieceTokenizer(
-            str(words),
-            lowercase=lower,
-            strip_accents=settings.get("strip_accents"),
-            handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        )
-    raise CheckpointError(
-        f"{directory} has neither tokenizer.json nor vocab.txt; "
-        f"AutoTokenizer.from_pretrained(...).save_pretrained(folder) writes the first."
-    )
+        try:
+            return BertWordPieceTokenizer(
+                str(words),
+                lowercase=lower,
+                strip_accents=settings.get("strip_accents"),
+                handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+            )
+        except TypeError as error:  # MPNet's begins a text with <s>
+            raise CheckpointError(f"{words} is no BERT vocabulary ({error}); {_MEND} tokenizer.json.") from error
+    raise CheckpointError(f"{directory} has neither tokenizer.json nor vocab.txt; {_MEND} the first.")
 
 
 def load_tokenizer(name_or_path: str | Path) -> Tokenizer:

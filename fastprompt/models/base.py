@@ -251,7 +251,7 @@ class PromptModel(nn.Module):
             (nn.unfreeze if tuned else nn.freeze)(parameter)
         for name, parameter in nn.named_parameters(self.head).items():
             # A pooler that came with the checkpoint is part of the backbone; a fresh one must learn.
-            pretrained = name.startswith("pooler") and name not in self._fresh
+            pretrained = self._in_base_model(name) and name not in self._fresh
             tuned = self.method_config.train_head and (
                 not pretrained or method == "fine-tuning" or (method == "bitfit" and name.endswith("bias"))
             )
@@ -270,8 +270,11 @@ class PromptModel(nn.Module):
         return names
 
     def _head_name(self, name: str) -> str:
-        """The pooler stands in the base model as transformers has it."""
-        return f"{self.backbone.family.prefix}.{name}" if name.startswith("pooler") else name
+        return f"{self.backbone.family.prefix}.{name}" if self._in_base_model(name) else name
+
+    def _in_base_model(self, head_name: str) -> bool:
+        """Whether a tensor of our head is one of the base model to transformers: its pooler's."""
+        return head_name.startswith("pooler") and not self.backbone.family.pooler_in_head
 
     def tuned_parameters(self) -> dict[str, Any]:
         """The parameters that training changes, by name."""

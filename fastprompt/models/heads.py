@@ -7,6 +7,7 @@ question answering every token's (B, T, hidden).
 from collections.abc import Callable
 from typing import Any
 
+from fastprompt.backbones.portable import activation
 from fastprompt.framework import nn, ops
 
 
@@ -55,7 +56,7 @@ class PooledHead(LinearHead):
 
 
 class RobertaChoiceHead(PooledHead):
-    """RoBERTa, XLM-R, multiple choice: as BERT, with the rate of hidden states."""
+    """RoBERTa, XLM-R, MPNet, multiple choice: as BERT, with the rate of hidden states."""
 
     rate_name = "hidden_dropout_prob"
 
@@ -77,6 +78,30 @@ class AlbertHead(AlbertTokenHead):
         return super().forward(ops.tanh(self.pooler(pooled)))
 
 
+class ContextPooler(nn.Module):
+    def __init__(self, config: dict[str, Any], hidden: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.get("pooler_dropout", 0.0))
+        self.dense = nn.Linear(hidden, hidden)
+        self.activation = activation(config.get("pooler_hidden_act", "gelu"))
+
+    def forward(self, x: Any) -> Any:
+        return self.activation(self.dense(self.dropout(x)))
+
+
+class DebertaHead(LinearHead):
+    """DeBERTa: a pooler that is the head's own, dropout, classifier."""
+
+    rate_name = "cls_dropout"
+
+    def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
+        super().__init__(config, hidden, num_labels)
+        self.pooler = ContextPooler(config, hidden)
+
+    def forward(self, pooled: Any) -> Any:
+        return super().forward(self.pooler(pooled))
+
+
 class DenseClassifier(nn.Module):
     def __init__(self, config: dict[str, Any], hidden: int, num_labels: int, activation: Callable) -> None:
         super().__init__()
@@ -90,7 +115,7 @@ class DenseClassifier(nn.Module):
 
 
 class DenseTanhHead(nn.Module):
-    """RoBERTa, XLM-R: dense, tanh, out_proj."""
+    """RoBERTa, XLM-R, MPNet: dense, tanh, out_proj."""
 
     activation = staticmethod(ops.tanh)
 
@@ -201,6 +226,7 @@ HEADS: dict[str, dict[str, type[nn.Module]]] = {
         "electra": DenseGeluHead,
         "albert": AlbertHead,
         "modernbert": ModernBertHead,
+        "deberta": DebertaHead,
         "others": LinearHead,
     },
     "token_classification": {
@@ -221,6 +247,7 @@ HEADS: dict[str, dict[str, type[nn.Module]]] = {
         "electra": SummaryHead,
         "albert": AlbertHead,
         "modernbert": ModernBertHead,
+        "deberta": DebertaHead,
         "others": LinearHead,
     },
 }
