@@ -1,6 +1,7 @@
 """What every prompt model does: load, freeze, run the backbone with its prompt, step for fastNLP, save."""
 
 import dataclasses
+import importlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from fastprompt.backbones.loading import load_backbone
 from fastprompt.backbones.portable import positions
 from fastprompt.config import MethodConfig, PromptTuningConfig, PTuningV2Config
 from fastprompt.data.tokenization import load_tokenizer
-from fastprompt.errors import CheckpointError, ConfigError, TrainingError
+from fastprompt.errors import BackendError, CheckpointError, ConfigError, TrainingError
 from fastprompt.framework import backend, nn, ops
 from fastprompt.initial_values import normal
 from fastprompt.models import prompting
@@ -405,6 +406,25 @@ class PromptModel(nn.Module):
         Both are written whole or not at all; an earlier prompt in the folder is replaced.
         """
         interchange.write_prompt(self, directory)
+
+    def export(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model as ONNX for serving, its prompt baked in as constants; on torch only.
+
+        The graph takes input_ids, attention_mask and, where the family has them, token_type_ids, int64 (B, T) with B
+        and T free, and gives logits; its metadata name task, method, labels, max_length and backbone. Weights above
+        2 GiB go to `path` + ".data" beside it. Both are written whole or not at all.
+
+        Raises:
+            BackendError: another framework than torch, or the exporter's packages are missing.
+            ConfigError: the file exists already, its folder does not, or the backbone is kept in bf16.
+            CheckpointError: the file cannot be written, or the model has no ONNX form.
+        """
+        if backend() != "torch":
+            raise BackendError(
+                f"export runs on torch, this process on {backend()}: save the prompt, start again with "
+                f"FASTNLP_BACKEND=torch, and load the same folder there."
+            )
+        importlib.import_module("fastprompt.drivers.torch.export").export(self, path, overwrite)
 
     def load_prompt(self, directory: str | Path) -> None:
         """Replace what was tuned by a saved prompt of the same method and backbone.
