@@ -19,10 +19,11 @@ class MethodConfig:
     """What all methods share.
 
     Args:
-        pooling: what the classification head reads: the "first" real token (BERT's [CLS]), the "mean" of the real
-            tokens, or "prompt", position 0 of the lengthened input of a shallow prompt, as fastNLP's tutorial E2 and
-            PEFT's prompt tuning read it. None takes what the checkpoint was trained with: "mean" for a sentence
-            encoder whose folder says so, else "first".
+        pooling: what a head of sequence classification or multiple choice reads: the "first" real token (BERT's
+            [CLS]), the "mean" of the real tokens, or "prompt", position 0 of the lengthened input of a shallow prompt,
+            as fastNLP's tutorial E2 and PEFT's prompt tuning read it. None takes what the checkpoint was trained with:
+            "mean" for a sentence encoder whose folder says so, else "first". Heads of the other tasks read every
+            token and take none.
         train_head: False freezes the head with the backbone, as tutorial E2 does (for comparison only).
     """
 

@@ -43,6 +43,7 @@ class SavedPrompt:
     model_type: str
     fingerprint: str
     tensors: dict[str, numpy.ndarray]
+    problem_type: str | None = None
 
     @property
     def collapsed(self) -> bool:
@@ -51,7 +52,9 @@ class SavedPrompt:
 
     def check_task(self, task: str) -> None:
         if self.task != task:
-            raise CheckpointError(f"{self.directory} was tuned for {self.task}, not for {task}.")
+            raise CheckpointError(
+                f"{self.directory} was tuned for {self.task}, not for {task}; fp.load_prompt_model opens it as it is."
+            )
 
     def check_backbone(self, checkpoint: Checkpoint) -> None:
         """Refuse weights other than those the prompt was tuned on."""
@@ -66,6 +69,29 @@ def is_prompt(directory: str | Path) -> bool:
     return (Path(directory).expanduser() / CONFIG_FILE).is_file()
 
 
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG_FILE
+    if not is_prompt(directory):
+        raise CheckpointError(f"{directory} holds no prompt ({CONFIG_FILE}); model.save_pretrained(folder) writes one.")
+    content = read_json(path)
+    if content.get("format_version", 0) > FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format {content['format_version']}; update fastprompt to read it.")
+    return content
+
+
+def saved_task(directory: str | Path) -> str:
+    """What the prompt in `directory` was tuned for; its tensors are not read.
+
+    Raises:
+        CheckpointError: there is no prompt, or its JSON is cut or names no task.
+    """
+    directory = Path(directory).expanduser()
+    content = _read_config(directory)
+    if "task" not in content:
+        raise CheckpointError(f"{directory / CONFIG_FILE} lacks the key 'task'; save the prompt again.")
+    return content["task"]
+
+
 def read_prompt(directory: str | Path) -> SavedPrompt:
     """Read a saved prompt.
 
@@ -74,11 +100,7 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
     """
     directory = Path(directory).expanduser()
     path = directory / CONFIG_FILE
-    if not is_prompt(directory):
-        raise CheckpointError(f"{directory} holds no prompt ({CONFIG_FILE}); model.save_pretrained(folder) writes one.")
-    content = read_json(path)
-    if content.get("format_version", 0) > FORMAT_VERSION:
-        raise CheckpointError(f"{path} has format {content['format_version']}; update fastprompt to read it.")
+    content = _read_config(directory)
     try:
         kind = METHODS[content["method"]]
         fields = {field.name for field in dataclasses.fields(kind)}
@@ -93,6 +115,7 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
             model_type=content["backbone"]["model_type"],
             fingerprint=content["backbone"]["fingerprint"],
             tensors=read_tensors(directory / TENSOR_FILE),
+            problem_type=content.get("problem_type"),  # the first files had none: one output was not yet a number
         )
         shapes = content["tensors"]
     except (KeyError, TypeError) as error:
@@ -118,6 +141,7 @@ def write_prompt(model: "PromptModel", directory: str | Path) -> None:
         tensors.update(model.prompt.collapse())
     directory = Path(directory).expanduser()
     saved = describe(model.checkpoint, model.method_config, model.task, model.label_names, tensors, directory)
+    saved.problem_type = model.problem_type
     write_saved(saved, directory)
 
 
@@ -155,6 +179,7 @@ def write_saved(saved: SavedPrompt, directory: Path) -> None:
         "task": saved.task,
         "num_labels": saved.num_labels,
         "labels": saved.label_names,
+        "problem_type": saved.problem_type,
         "template": None,
         "verbalizer": None,
         "backbone": {

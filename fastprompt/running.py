@@ -14,6 +14,7 @@ from fastprompt.data.tasks import load_task
 from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, nn, ops, runtime
+from fastprompt.models.labels import CLASSES
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options import TrainOptions
@@ -160,6 +161,8 @@ def predict(options: TrainOptions, lines: Iterable[str]) -> Iterator[Prediction]
     _require_prompt(options)
     device = choose_device(options.device)
     model = load_model(options, device, [])
+    if model.problem_type != CLASSES:
+        raise ConfigError(f"predict names one class a text; {options.model_name_or_path} is for {model.problem_type}.")
     nn.move(model, device)
     model.eval()
     tokenizer = load_tokenizer(model.checkpoint.directory)

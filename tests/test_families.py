@@ -1,9 +1,13 @@
 """Stock transformers encoders on torch: the prefix reaches their attention, and padding stays unseen."""
 
+import itertools
+
 import fastprompt as fp
 from fastprompt.backbones.checkpoint import Checkpoint
+from fastprompt.backbones.family import family_of
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.models.heads import make_head
 
 import pytest
 
@@ -11,7 +15,15 @@ if fp.backend() != "torch":
     pytest.skip("stock transformers models run on torch", allow_module_level=True)
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, DynamicCache
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    DynamicCache,
+)
 
 OWN_ATTENTION = ["mpnet", "deberta", "deberta-v2", "deberta-v3"]
 FAMILIES = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie", "albert", "modernbert", *OWN_ATTENTION]
@@ -92,20 +104,86 @@ def test_shifted_positions_equal_past_key_values(tiny, family, portable):
     torch.testing.assert_close(states[-1][1, :4], expected[1, :4], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_heads_are_laid_out_as_transformers_lays_them_out(tiny, tmp_path, family):
-    """A sequence classifier of transformers, read as a fine-tuning model, gives its own logits."""
-    config = AutoConfig.from_pretrained(tiny[family], num_labels=2)
+TAGS = [[-100, 1, 2, 0, -100, 1, -100], [-100, 2, 1, -100, -100, -100, -100]]
+SEQUENCE = (AutoModelForSequenceClassification, fp.PromptForSequenceClassification)
+# task -> the stock class, ours, what both are told of their outputs, and what a labelled batch has
+TASKS = {
+    "classes": (*SEQUENCE, {"num_labels": 3}, {"labels": [0, 2]}),
+    "labels": (
+        *SEQUENCE,
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+        {"labels": [[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]},
+    ),
+    "number": (*SEQUENCE, {"num_labels": 1}, {"labels": [0.5, -1.0]}),
+    "tokens": (AutoModelForTokenClassification, fp.PromptForTokenClassification, {"num_labels": 3}, {"labels": TAGS}),
+    "questions": (
+        AutoModelForQuestionAnswering,
+        fp.PromptForQuestionAnswering,
+        {},
+        {"start_positions": [3, -1], "end_positions": [9, 2]},
+    ),
+    "choices": (AutoModelForMultipleChoice, fp.PromptForMultipleChoice, {}, {"labels": [1]}),
+}
+# The first DeBERTa has no multiple choice in transformers; ours is laid out as the second's.
+CASES = [case for case in itertools.product(FAMILIES, TASKS) if case != ("deberta", "choices")]
+
+
+def stock_model(folder, task, **settings):
+    kind, _, outputs, _ = TASKS[task]
     torch.manual_seed(0)
-    stock = AutoModelForSequenceClassification.from_config(config).eval()
+    model = kind.from_config(AutoConfig.from_pretrained(folder, **outputs, **settings)).eval()
+    with torch.no_grad():
+        for tensor in model.parameters():  # fresh biases are 0 and norms 1: mistakes in them would hide
+            tensor.add_(torch.randn_like(tensor) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_heads_are_laid_out_as_transformers_lays_them_out(tiny, tmp_path, family, task):
+    """A model of transformers, read as a fine-tuning model, gives its own logits, loss and tensor names."""
+    stock = stock_model(tiny[family], task)
     stock.save_pretrained(tmp_path)
-    model = fp.PromptForSequenceClassification.from_pretrained(tmp_path, fp.FineTuningConfig()).eval()
+    _, ours, outputs, labels = TASKS[task]
+    model = ours.from_pretrained(tmp_path, fp.FineTuningConfig(), **outputs).eval()
     assert model.fresh_tensors() == []
     inputs = batch(tiny[family])
-    expected = stock(input_ids=inputs["input_ids"], attention_mask=MASK).logits
-    torch.testing.assert_close(model(inputs["input_ids"], MASK).logits, expected, atol=1e-5, rtol=1e-5)
-    names = set(stock.state_dict()) - {name for name in stock.state_dict() if name.endswith("position_ids")}
+    del inputs["labels"]
+    if task == "choices":
+        inputs = {name: array[None] for name, array in inputs.items()}
+    inputs |= {name: torch.tensor(value) for name, value in labels.items()}
+    expected, found = stock(**inputs), model(**inputs)
+    for name in ("loss", "start_logits", "end_logits") if task == "questions" else ("loss", "logits"):
+        value = getattr(found, name)
+        wanted = getattr(expected, name).reshape(value.shape)  # DeBERTa makes a column of numbers a row
+        torch.testing.assert_close(value, wanted, atol=1e-5, rtol=1e-5)
+    names = {name for name in stock.state_dict() if not name.endswith("position_ids")}
     assert set(model.tuned_parameters()) == names
+
+
+def dropout_rates(modules):
+    return {module.p for module in modules if isinstance(module, torch.nn.Dropout)}
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_heads_drop_out_at_transformers_rates(tiny, family, task):
+    names = ["hidden_dropout_prob", "dropout", "classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"]
+    names += ["qa_dropout", "summary_last_dropout", "pooler_dropout", "cls_dropout"]
+    config = Checkpoint(tiny[family]).config
+    rates = {name: 0.11 + index / 100 for index, name in enumerate(names) if name in config}
+    stock = stock_model(tiny[family], task, **rates)
+    head = [m for name, part in stock.named_children() if name != stock.base_model_prefix for m in part.modules()]
+    ours = make_head(TASKS[task][1].task, family_of(config["model_type"]).head, {**config, **rates}, 32, 3)
+    assert dropout_rates(ours.modules()) == dropout_rates(head)
+
+
+@pytest.mark.parametrize(
+    ("family", "task"), [("distilbert", "questions"), ("electra", "choices"), ("albert", "tokens"), ("bert", "classes")]
+)
+def test_no_dropout_means_none_in_the_head_either(tiny, family, task):
+    model = TASKS[task][1].from_pretrained(tiny[family], fp.FineTuningConfig(), hidden_dropout_prob=0.0)
+    assert dropout_rates(model.head.modules()) == {0.0}
+    model = TASKS[task][1].from_pretrained(tiny[family], fp.FineTuningConfig())
+    assert dropout_rates(model.head.modules()) != {0.0}
 
 
 def test_a_family_with_attention_of_its_own_is_refused_for_deep_prefixes(tiny):

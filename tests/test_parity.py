@@ -40,20 +40,51 @@ OWN_RATES = {
     "p-tuning-v2-projection": 1e-3,
     "prompt-tuning": 1e-3,
 }
-TINY = ("bert", "roberta", "distilbert", "electra", "ernie", "albert")
+FIRST = ("bert", "roberta", "distilbert")
+TINY = (*FIRST, "electra", "ernie", "albert")
+# head -> its task, what it is told of its outputs, and what a batch of 4 texts of 12 tokens has beside them
+HEADS = {
+    "classes": ("sequence_classification", {}, lambda draw: {"labels": draw.integers(0, 2, 4)}),
+    "labels": (
+        "sequence_classification",
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+        lambda draw: {"labels": draw.integers(0, 2, (4, 3)).astype("float32")},
+    ),
+    "number": (
+        "sequence_classification",
+        {"num_labels": 1},
+        lambda draw: {"labels": draw.standard_normal(4).astype("float32")},
+    ),
+    "tokens": ("token_classification", {"num_labels": 3}, lambda draw: {"labels": some(draw.integers(0, 3, (4, 12)))}),
+    "questions": (
+        "question_answering",
+        {},
+        lambda draw: {name: draw.integers(0, 14, 4) for name in ("start_positions", "end_positions")},
+    ),
+    "choices": ("multiple_choice", {}, lambda draw: {"labels": draw.integers(0, 3, 4)}),
+}
+BOTH = ("p-tuning-v2", "fine-tuning")
+OTHER_HEADS = [head for head in HEADS if head != "classes"]
+
+
+def some(labels):
+    """Of every three labels one does not count."""
+    return numpy.where(numpy.arange(labels.size).reshape(labels.shape) % 3, labels, -100)
 
 
 @pytest.fixture(scope="session")
 def batches(tmp_path_factory, minilm):
-    """Padded batches: of random ids for small models ("tiny"), of real sentences for MiniLM ("minilm")."""
+    """Padded batches: of random ids for small models, by head, of real sentences for MiniLM ("minilm")."""
     folder = tmp_path_factory.mktemp("batches")
     generator = numpy.random.default_rng(0)
 
-    def random_batch():
-        lengths = generator.integers(3, 12, 4)
-        mask = (numpy.arange(12) < lengths[:, None]).astype("int64")
-        ids = generator.integers(5, 200, (4, 12)) * mask
-        return {"input_ids": ids, "attention_mask": mask, "labels": generator.integers(0, 2, 4)}
+    def random_batch(head):
+        rows = (4, 3) if head == "choices" else (4,)
+        lengths = generator.integers(3, 12, rows)
+        mask = (numpy.arange(12) < lengths[..., None]).astype("int64")
+        padding = numpy.arange(4).reshape(4, *[1] * len(rows)) % 2  # BERT's is 0, RoBERTa's 1
+        ids = numpy.where(mask, generator.integers(5, 200, (*rows, 12)), padding)
+        return {"input_ids": ids, "attention_mask": mask, **HEADS[head][2](generator)}
 
     texts = load_reviews("train")
     rows = [row["input_ids"] for row in load_tokenizer(minilm)(texts.texts)]
@@ -69,31 +100,36 @@ def batches(tmp_path_factory, minilm):
     by_label = [[index for index, label in enumerate(texts.labels) if label == k] for k in (0, 1)]
     real = [real_batch(by_label[0][:2] + by_label[1][:6])]
     real += [real_batch(range(start, start + 3)) for start in range(0, 600, 3)]
-    write_batches([random_batch() for _ in range(200)], folder / "tiny.safetensors")
+    for head in HEADS:
+        write_batches([random_batch(head) for _ in range(200)], folder / f"{head}.safetensors")
     write_batches(real, folder / "minilm.safetensors")
-    return {name: folder / f"{name}.safetensors" for name in ("tiny", "minilm")}
+    return {name: folder / f"{name}.safetensors" for name in (*HEADS, "minilm")}
 
 
 @pytest.fixture
 def measured(tmp_path, run_python, tiny, minilm, batches):
-    """measured(cases, steps): {(model, method): {"reference": arrays, "torch": ..., "paddle": ..., ...}}"""
+    """measured(cases, steps): {(model, method[, head]): {"reference": arrays, "torch": ..., "paddle": ..., ...}}"""
 
     def run(cases, steps=lambda method: 0, backends=BACKENDS):
         found = {case: {} for case in cases}
         for who in ("reference", *backends):
             jobs = []
-            for model, method in cases:
+            for model, method, *rest in cases:
+                (head,) = rest or ["classes"]
+                task, outputs, _ = HEADS[head]
                 folder = minilm if model == "minilm" else tiny[model]
                 rate = 1e-2 if steps(method) == 0 else OWN_RATES.get(method, 1e-2)
                 jobs.append(
                     Job(
                         model=str(folder),
-                        output=str(tmp_path / f"{who}-{model}-{method}.safetensors"),
-                        batches=str(batches["minilm" if model == "minilm" else "tiny"]),
+                        output=str(tmp_path / f"{who}-{model}-{method}-{head}.safetensors"),
+                        batches=str(batches["minilm" if model == "minilm" else head]),
+                        task=task,
                         method=METHODS[method],
                         learning_rate=rate,
                         steps=steps(method),
                         float64=who == "reference",
+                        options=outputs,
                     )
                 )
             write_jobs(jobs, tmp_path / "jobs.json")
@@ -109,23 +145,28 @@ def measured(tmp_path, run_python, tiny, minilm, batches):
 
 def check_measurements(found):
     broken = []
-    for (model, method), results in found.items():
+    for case, results in found.items():
         reference = results.pop("reference")
         for who, arrays in results.items():
             differences = [compare_logits(arrays, reference), *compare_gradients(arrays, reference)]
-            broken += [(model, method, who, *d) for d in differences if not d.holds]
+            broken += [(*case, who, *d) for d in differences if not d.holds]
     assert not broken, "\n".join(map(str, broken))
 
 
 def check_losses(found):
     broken = []
-    for (model, method), results in found.items():
+    for case, results in found.items():
         reference = results.pop("reference")
         for who, arrays in results.items():
             difference = compare_losses(arrays, reference)
             if not difference.holds:
-                broken.append((model, method, who, difference.value))
+                broken.append((*case, who, difference.value))
     assert not broken, "\n".join(map(str, broken))
+
+
+def head_takes(head, method):
+    """Whether a head that reads every token need not choose what to pool."""
+    return head not in ("tokens", "questions") or "pooling" not in METHODS[method]
 
 
 def steps_of(method):
@@ -138,8 +179,25 @@ def test_logits_and_gradients_agree_with_the_stock_model(measured):
 
 
 def test_two_hundred_steps_of_a_prompt_stay_together(measured):
-    cases = [("minilm", "p-tuning-v2"), *itertools.product(("bert", "roberta", "distilbert"), ["fine-tuning"])]
+    cases = [("minilm", "p-tuning-v2"), *itertools.product(FIRST, ["fine-tuning"])]
     check_losses(measured(cases, steps_of))
+
+
+def test_every_head_agrees_with_the_stock_model(measured):
+    cases = itertools.product(FIRST, BOTH, ["tokens", "questions", "choices"])
+    check_measurements(measured([*cases, *itertools.product(["bert"], BOTH, ["labels", "number"])]))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("head", OTHER_HEADS)
+def test_every_method_agrees_on_every_head(measured, head):
+    check_measurements(measured([(model, name, head) for model in TINY for name in METHODS if head_takes(head, name)]))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("head", OTHER_HEADS)
+def test_every_head_trains_alike(measured, head):
+    check_losses(measured(list(itertools.product(TINY, BOTH, [head])), steps_of))
 
 
 @pytest.mark.matrix

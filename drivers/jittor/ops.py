@@ -185,14 +185,30 @@ def dropout(x: Var, p: float, training: bool) -> Var:
 
 
 def cross_entropy(logits: Var, labels: Var) -> Var:
-    """Mean cross entropy of logits (N, C) and class indices (N,); labels of -100 do not count, as in torch."""
+    """Mean cross entropy of logits (N, C) and class indices (N,) that are not -100; 0 is the mean of none.
+
+    Where torch and paddle refuse an index that is no class, the mean is not finite.
+    """
     shifted = logits - logits.detach().max(1, keepdims=True)
     log_sum = shifted.exp().sum(1).log()  # (N,)
     counts = labels != -100
     chosen = jittor.index(logits.shape, 1) == labels.reshape((-1, 1))  # (N, C)
     picked = (shifted * chosen.cast(logits.dtype)).sum(1)
     weight = counts.cast(logits.dtype)
-    return ((log_sum - picked) * weight).sum() / weight.sum()
+    known = chosen.cast(logits.dtype).sum(1).maximum(1 - weight)  # 0 for an index that is no class
+    return ((log_sum - picked) * weight / known).sum() / weight.sum().maximum(1)
+
+
+def mse(x: Var, target: Var) -> Var:
+    """Mean squared difference of two tensors of one shape."""
+    difference = x - target
+    return (difference * difference).mean()
+
+
+def bce_with_logits(logits: Var, target: Var) -> Var:
+    """Mean binary cross entropy of logits and targets from 0 to 1, of one shape."""
+    largest = relu(logits.detach())  # so that no exponential overflows; it cancels
+    return (largest - logits * target + ((-largest).exp() + (logits - largest).exp()).log()).mean()
 
 
 class _Attention(jittor.Function):

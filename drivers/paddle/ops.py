@@ -115,8 +115,21 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy of logits (N, C) and class indices (N,)."""
-    return F.cross_entropy(logits, labels)
+    """Mean cross entropy of logits (N, C) and class indices (N,) that are not -100; 0 is the mean of none."""
+    counted = (labels != -100).astype(logits.dtype).sum().clip(min=1)
+    return F.cross_entropy(logits, labels, reduction="sum") / counted
+
+
+def mse(x: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of two tensors of one shape."""
+    return F.mse_loss(x, target)
+
+
+def bce_with_logits(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean binary cross entropy of logits and targets from 0 to 1, of one shape."""
+    # Paddle's own (3.3.1) has the gradient of relu at 0 in it: -target there, where 1/2 - target is right.
+    largest = F.relu(logits.detach())  # so that no exponential overflows; it cancels
+    return (largest - logits * target + (paddle.exp(-largest) + paddle.exp(logits - largest)).log()).mean()
 
 
 def attention(

@@ -101,8 +101,18 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy of logits (N, C) and class indices (N,)."""
-    return F.cross_entropy(logits, labels)
+    """Mean cross entropy of logits (N, C) and class indices (N,) that are not -100; 0 is the mean of none."""
+    return F.cross_entropy(logits, labels, reduction="sum") / (labels != -100).sum().clamp(min=1)
+
+
+def mse(x: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of two tensors of one shape."""
+    return F.mse_loss(x, target)
+
+
+def bce_with_logits(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean binary cross entropy of logits and targets from 0 to 1, of one shape."""
+    return F.binary_cross_entropy_with_logits(logits, target)
 
 
 def attention(

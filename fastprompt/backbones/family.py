@@ -12,7 +12,7 @@ class Family:
 
     Args:
         prefix: what stands before the base model's names in a checkpoint with a head ("bert.").
-        head: the classification head's layout, a key of `models.heads.LAYOUTS`.
+        head: whose layout its tasks' heads have, a key in `models.heads.HEADS`.
         portable: module under `fastprompt.backbones` that defines it for paddle and jittor.
         positions_follow_padding: positions count real tokens only, from padding_idx + 1 on (RoBERTa).
         token_types: whether it takes token_type_ids.
@@ -20,15 +20,15 @@ class Family:
     """
 
     prefix: str
-    head: str = "linear"
+    head: str = "others"
     portable: str | None = None
     positions_follow_padding: bool = False
     token_types: bool = True
     pooler_in_head: bool = False
 
 
-_BERT = Family("bert", head="pooled", portable="bert")
-_ROBERTA = Family("roberta", head="dense_tanh", portable="roberta", positions_follow_padding=True, token_types=False)
+_BERT = Family("bert", head="bert", portable="bert")
+_ROBERTA = Family("roberta", head="roberta", portable="roberta", positions_follow_padding=True, token_types=False)
 _DEBERTA = Family("deberta", head="deberta", pooler_in_head=True)
 
 FAMILIES: dict[str, Family] = {
@@ -36,13 +36,13 @@ FAMILIES: dict[str, Family] = {
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "distilbert": Family("distilbert", head="distilbert", portable="distilbert", token_types=False),
-    "electra": Family("electra", head="dense_gelu", portable="electra"),
-    "ernie": Family("ernie", head="pooled", portable="ernie"),
+    "electra": Family("electra", head="electra", portable="electra"),
+    "ernie": Family("ernie", head="bert", portable="ernie"),
     "albert": Family("albert", head="albert", portable="albert"),
     "modernbert": Family("model", head="modernbert", token_types=False),
     "deberta": _DEBERTA,
     "deberta-v2": _DEBERTA,  # and -v3
-    "mpnet": Family("mpnet", head="dense_tanh", positions_follow_padding=True, token_types=False),
+    "mpnet": Family("mpnet", head="roberta", positions_follow_padding=True, token_types=False),
 }
 
 

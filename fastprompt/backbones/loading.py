@@ -11,8 +11,8 @@ from fastprompt.framework import backend, nn
 # what a dropout rate of hidden states, and of attention probabilities, is called in config.json
 _HIDDEN_DROPOUT = (
     *("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout"),
-    *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"),  # the head's, which follows
-    *("pooler_dropout", "cls_dropout"),
+    *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"),  # the heads', which follow
+    *("qa_dropout", "summary_last_dropout", "pooler_dropout", "cls_dropout"),
 )
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 

@@ -19,6 +19,7 @@ class Job:
 
     Args:
         model: a model's or saved prompt's folder.
+        task: what it is for, as prompt files name it.
         method: a configuration's `to_dict()`; None for a saved prompt.
         batches: what `write_batches` wrote.
         steps: optimizer steps to take over the batches in turn; 0 measures hidden states, logits, gradients and the
@@ -31,6 +32,7 @@ class Job:
     model: str
     output: str
     batches: str
+    task: str = "sequence_classification"
     method: dict[str, Any] | None = None
     learning_rate: float = 1e-2
     steps: int = 0
@@ -61,9 +63,9 @@ def _read_batches(path: str) -> list[dict[str, numpy.ndarray]]:
 def run_job(job: Job) -> None:
     """Take one measurement and write it to the job's output file."""
     from fastprompt.framework import nn, ops
-    from fastprompt.models.sequence_classification import PromptForSequenceClassification
+    from fastprompt.models.auto import model_class
 
-    model = PromptForSequenceClassification.from_pretrained(
+    model = model_class(job.task).from_pretrained(
         job.model,
         None if job.method is None else method_config(**job.method),
         seed=job.seed,

@@ -45,7 +45,7 @@ class LengthGroupedBatchSampler(ReproducibleBatchSampler):
         order = numpy.arange(len(self.lengths))
         if not self.shuffle:
             return self._cut(order[numpy.argsort(self.lengths, kind="stable")])
-        generator = numpy.random.default_rng([self.seed, self.epoch])
+        generator = numpy.random.default_rng([self.seed, max(self.epoch, 0)])  # fastNLP evaluates in epoch -1
         generator.shuffle(order)
         size = self.batch_size * _POOL
         pools = [order[start : start + size] for start in range(0, len(order), size)]

@@ -65,6 +65,7 @@ class PromptBank(nn.Module):
             saved.config,
             num_labels=saved.num_labels,
             label_names=saved.label_names,
+            problem_type=saved.problem_type,
             collapsed=saved.collapsed,
         )
         model.load_tuned(saved)

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastprompt import interchange
 from fastprompt.backbones.checkpoint import Checkpoint
@@ -15,6 +15,8 @@ from fastprompt.errors import BackendError, CheckpointError, ConfigError, Traini
 from fastprompt.framework import backend, nn, ops
 from fastprompt.initial_values import normal
 from fastprompt.models import prompting
+from fastprompt.models.heads import make_head
+from fastprompt.models.labels import label_names_of
 from fastprompt.prompts import PrefixEncoder, PromptEmbedding, PromptEncoder
 
 import numpy
@@ -24,8 +26,8 @@ import numpy
 class ModelOutput:
     """What calling a model returns.
 
-    loss is a scalar or None; logits are (B, num_labels); hidden_states are those after the embeddings and after every
-    layer, each (B, T, hidden), where they were asked for.
+    loss is a scalar or None; logits are (B, num_labels), of tokens (B, T, num_labels), of choices (B, choices);
+    hidden_states are those after the embeddings and after every layer, each (B, T, hidden), where they were asked for.
     """
 
     loss: Any
@@ -34,12 +36,19 @@ class ModelOutput:
 
 
 class PromptModel(nn.Module):
-    """A backbone, a prompt, and a head; subclasses name their task and make the head.
+    """A backbone, a prompt, and a head; a subclass is a task.
 
     Make one with `from_pretrained`.
+
+    Attributes:
+        task: its name, in prompt files and in `models.heads.HEADS`.
+        pools: whether its head reads one vector of an example; else it reads every token's.
+        outputs: the names of the head's outputs where the task fixes them.
     """
 
-    task: str
+    task: ClassVar[str]
+    pools: ClassVar[bool] = True
+    outputs: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(
         self,
@@ -49,19 +58,22 @@ class PromptModel(nn.Module):
         *,
         num_labels: int,
         label_names: list[str],
+        problem_type: str | None = None,
         seed: int = 0,
         bf16: bool = False,
         gradient_checkpointing: bool = False,
         collapsed: bool = False,
     ) -> None:
         super().__init__()
-        self.method_config = config if config.pooling else dataclasses.replace(config, pooling=checkpoint.pooling)
+        self.method_config = self._with_pooling(config, checkpoint)
         self.num_labels = num_labels
         self.label_names = label_names
+        self.problem_type = problem_type
         self.checkpoint = checkpoint
         self.backbone = backbone
         self._check_positions()
-        self.head = self.make_head(self.backbone.config, self.backbone.geometry.hidden_size)
+        hidden_size = self.backbone.geometry.hidden_size
+        self.head = make_head(self.task, self.backbone.family.head, self.backbone.config, hidden_size, num_labels)
         self._fresh = self._initialise_head(seed)
         self.has_encoder = config.has_encoder and not collapsed
         if config.prompt_kind is not None:
@@ -84,6 +96,7 @@ class PromptModel(nn.Module):
         *,
         num_labels: int | None = None,
         label_names: list[str] | None = None,
+        problem_type: str | None = None,
         backbone: str | Path | None = None,
         seed: int = 0,
         bf16: bool = False,
@@ -97,8 +110,10 @@ class PromptModel(nn.Module):
         Args:
             model_name_or_path: a hub id, a folder in Hugging Face form, or a saved prompt's folder.
             config: the method; P-Tuning v2 where none is given. A saved prompt brings its own.
-            num_labels: number of classes; 2, or as many as there are names.
+            num_labels: number of classes; 2, or as many as there are names, or 1 for a regression.
             label_names: their names, in order of their indices.
+            problem_type: sequence classification's, as transformers names it: "single_label_classification",
+                "multi_label_classification" or "regression". None: a regression where num_labels is 1, else the first.
             backbone: where the backbone of a saved prompt lies, if not where its file says.
             seed: seeds the initial values of prompt and head.
             bf16: keep a frozen backbone in bfloat16; prompt and head stay in float32.
@@ -118,7 +133,7 @@ class PromptModel(nn.Module):
                 raise ConfigError(f"{model_name_or_path} is a saved prompt and brings its own configuration.")
             saved.check_task(cls.task)
             config = saved.config
-            num_labels, label_names = saved.num_labels, saved.label_names
+            num_labels, label_names, problem_type = saved.num_labels, saved.label_names, saved.problem_type
             checkpoint = Checkpoint(backbone or saved.backbone_name)
             saved.check_backbone(checkpoint)
         else:
@@ -130,7 +145,7 @@ class PromptModel(nn.Module):
             config = dataclasses.replace(config, prefix_dropout=hidden_dropout_prob)
         elif hidden_dropout_prob is None and not config.tunes_backbone:
             hidden_dropout_prob = 0.0
-        num_labels, label_names = _labels(num_labels, label_names)
+        label_names, problem_type = cls.describe_outputs(num_labels, label_names, problem_type)
         loaded = load_backbone(
             checkpoint,
             portable=portable,
@@ -141,8 +156,9 @@ class PromptModel(nn.Module):
             checkpoint,
             loaded,
             config,
-            num_labels=num_labels,
+            num_labels=len(label_names),
             label_names=label_names,
+            problem_type=problem_type,
             seed=seed,
             bf16=bf16,
             gradient_checkpointing=gradient_checkpointing,
@@ -152,9 +168,31 @@ class PromptModel(nn.Module):
             model.load_tuned(saved)
         return model
 
-    def make_head(self, config: dict[str, Any], hidden_size: int) -> Any:
-        """The task's head for this family."""
-        raise NotImplementedError
+    @classmethod
+    def describe_outputs(
+        cls, num_labels: int | None, label_names: list[str] | None, problem_type: str | None
+    ) -> tuple[list[str], str | None]:
+        """The names of the head's outputs and the type of problem, from what the caller says of them.
+
+        Raises:
+            ConfigError: the task takes no such outputs.
+        """
+        if problem_type is not None:
+            raise ConfigError(f"problem_type is a matter of sequence classification; leave it off for {cls.task}.")
+        if cls.outputs is None:
+            return label_names_of(num_labels, label_names, default=2), None
+        fixed = list(cls.outputs)
+        if num_labels not in (None, len(fixed)) or label_names not in (None, fixed):
+            raise ConfigError(f"The outputs of {cls.task} are fixed; leave num_labels and label_names off.")
+        return fixed, None
+
+    @classmethod
+    def _with_pooling(cls, config: MethodConfig, checkpoint: Checkpoint) -> MethodConfig:
+        if cls.pools:
+            return config if config.pooling else dataclasses.replace(config, pooling=checkpoint.pooling)
+        if config.pooling:
+            raise ConfigError(f"{cls.task} reads every token and pools none; leave pooling={config.pooling!r} off.")
+        return config
 
     def _check_positions(self) -> None:
         limit = self.backbone.geometry.max_positions
@@ -281,7 +319,7 @@ class PromptModel(nn.Module):
     ) -> tuple[Any, list[Any]]:
         """The backbone with its prompt.
 
-        Returns what the head reads, (B, hidden) in float32, and the hidden states of prompt and tokens.
+        Returns what the head reads, as `pool` gives it, and the hidden states of prompt and tokens.
         """
         inputs = self.backbone_inputs(input_ids, attention_mask, token_type_ids)
         states = self.backbone(**inputs, output_hidden_states=output_hidden_states)
@@ -316,7 +354,8 @@ class PromptModel(nn.Module):
         return inputs
 
     def pool(self, last: Any, attention_mask: Any) -> Any:
-        """The last hidden states and the mask of `backbone_inputs` -> what the head reads, (B, hidden) in float32."""
+        """The last hidden states and the mask of `backbone_inputs` -> what the head reads, in float32: (B, hidden), or
+        (B, T, hidden) of all tokens where the task does not pool."""
         skipped = self.method_config.length if self.method_config.prompt_kind == "shallow" else 0
         last = ops.cast(last, "float32") if self._bf16 else last
         return prompting.pool(last, attention_mask, self.method_config.pooling, skipped)
@@ -327,23 +366,40 @@ class PromptModel(nn.Module):
         Raises:
             TrainingError: at the first step, where the prompt gets no gradient and so would silently not train.
         """
-        inputs = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "labels": labels,
-        }
+        return self._train_on(
+            {
+                "input_ids": input_ids,
+                "attention_mask": attention_mask,
+                "token_type_ids": token_type_ids,
+                "labels": labels,
+            }
+        )
+
+    def evaluate_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
+        """fastNLP's evaluation step: {"pred", "target": the labels, "loss": scalar}; pred as `predictions` gives it."""
+        output = self(input_ids, attention_mask, token_type_ids, labels)
+        return {"pred": self.predictions(output.logits), "target": labels, "loss": output.loss}
+
+    def predictions(self, logits: Any) -> Any:
+        """The class, choice or tag (...) that logits (..., C) put first."""
+        return ops.argmax(logits, axis=-1)
+
+    def _train_on(self, inputs: dict[str, Any]) -> dict:
         if not self._first_step_checked:
             self._check_first_step(inputs)
         return {"loss": self(**inputs).loss}
 
     def _check_first_step(self, inputs: dict[str, Any]) -> None:
-        self._first_step_checked = True
         tuned = self.tuned_parameters()
         if self.method_config.prompt_kind is None:
+            self._first_step_checked = True
             return
         prompt = [p for name, p in tuned.items() if name.startswith("prompt.")]
-        if prompt and any(g.any() for g in ops.gradients(self(**inputs).loss, prompt)):
+        loss = self(**inputs).loss
+        if prompt and not ops.to_numpy(loss).any():  # no label of the batch counts; the next one will tell
+            return
+        self._first_step_checked = True
+        if prompt and any(g.any() for g in ops.gradients(loss, prompt)):
             return
         reason = "the model is in evaluation mode: call model.train()" if not self.training else "it reaches no loss"
         raise TrainingError(f"The prompt gets no gradient under {backend()} ({reason}); nothing would be tuned.")
@@ -417,15 +473,3 @@ class PromptModel(nn.Module):
                     f"{saved.directory}: {name} has the shape {value.shape}, the model {tuple(targets[name].shape)}."
                 )
             nn.set_value(targets[name], value)
-
-
-def _labels(num_labels: int | None, label_names: list[str] | None) -> tuple[int, list[str]]:
-    if num_labels is None:
-        num_labels = len(label_names) if label_names else 2
-    if num_labels < 1:
-        raise ConfigError(f"num_labels is {num_labels}; a head has 1 or more.")
-    if label_names is None:
-        label_names = [f"LABEL_{i}" for i in range(num_labels)]
-    if len(label_names) != num_labels:
-        raise ConfigError(f"num_labels is {num_labels}, but there are {len(label_names)} label names.")
-    return num_labels, list(label_names)

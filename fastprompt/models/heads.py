@@ -1,4 +1,8 @@
-"""Heads over pooled hidden states, laid out per family and named as transformers lays them out and names them."""
+"""Heads, laid out per task and family and named as transformers lays them out and names them.
+
+A head of sequence classification and multiple choice gets pooled states (B, hidden), one of token classification and
+question answering every token's (B, T, hidden).
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,11 +11,11 @@ from fastprompt.backbones.portable import activation
 from fastprompt.framework import nn, ops
 
 
-def classifier_dropout(config: dict[str, Any], *names: str) -> float:
-    """The head's dropout rate: the first of `names` that config.json sets."""
-    for name in (*names, "hidden_dropout_prob"):
-        if config.get(name) is not None:
-            return config[name]
+def dropout_rate(config: dict[str, Any], name: str) -> float:
+    """The head's dropout rate: what config.json says under `name`, or else of hidden states."""
+    for key in (name, "hidden_dropout_prob"):
+        if config.get(key) is not None:
+            return config[key]
     return 0.1
 
 
@@ -27,15 +31,17 @@ class Pooler(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """Dropout and one layer: families without a layout of their own."""
+    """Dropout and one layer: most families' for tokens, and families without a layout of their own."""
+
+    rate_name = "classifier_dropout"  # in config.json
 
     def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(classifier_dropout(config, "classifier_dropout"))
+        self.dropout = nn.Dropout(dropout_rate(config, self.rate_name))
         self.classifier = nn.Linear(hidden, num_labels)
 
-    def forward(self, pooled: Any) -> Any:
-        return self.classifier(self.dropout(pooled))
+    def forward(self, states: Any) -> Any:
+        return self.classifier(self.dropout(states))
 
 
 class PooledHead(LinearHead):
@@ -49,11 +55,23 @@ class PooledHead(LinearHead):
         return super().forward(self.pooler(pooled))
 
 
-class AlbertHead(LinearHead):
-    """ALBERT: as BERT, its pooler being a bare layer; the rate is classifier_dropout_prob."""
+class RobertaChoiceHead(PooledHead):
+    """RoBERTa, XLM-R, MPNet, multiple choice: as BERT, with the rate of hidden states."""
+
+    rate_name = "hidden_dropout_prob"
+
+
+class AlbertTokenHead(LinearHead):
+    """ALBERT, tokens: dropout and one layer."""
+
+    rate_name = "classifier_dropout_prob"
+
+
+class AlbertHead(AlbertTokenHead):
+    """ALBERT: as BERT, its pooler being a bare layer."""
 
     def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
-        super().__init__({**config, "classifier_dropout": config.get("classifier_dropout_prob")}, hidden, num_labels)
+        super().__init__(config, hidden, num_labels)
         self.pooler = nn.Linear(hidden, hidden)
 
     def forward(self, pooled: Any) -> Any:
@@ -74,8 +92,10 @@ class ContextPooler(nn.Module):
 class DebertaHead(LinearHead):
     """DeBERTa: a pooler that is the head's own, dropout, classifier."""
 
+    rate_name = "cls_dropout"
+
     def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
-        super().__init__({**config, "classifier_dropout": config.get("cls_dropout")}, hidden, num_labels)
+        super().__init__(config, hidden, num_labels)
         self.pooler = ContextPooler(config, hidden)
 
     def forward(self, pooled: Any) -> Any:
@@ -85,7 +105,7 @@ class DebertaHead(LinearHead):
 class DenseClassifier(nn.Module):
     def __init__(self, config: dict[str, Any], hidden: int, num_labels: int, activation: Callable) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(classifier_dropout(config, "classifier_dropout"))
+        self.dropout = nn.Dropout(dropout_rate(config, "classifier_dropout"))
         self.dense = nn.Linear(hidden, hidden)
         self.out_proj = nn.Linear(hidden, num_labels)
         self.activation = activation
@@ -113,17 +133,45 @@ class DenseGeluHead(DenseTanhHead):
     activation = staticmethod(ops.gelu)
 
 
-class DistilBertHead(nn.Module):
-    """DistilBERT: pre_classifier, relu, dropout, classifier."""
+class SummaryHead(nn.Module):
+    """ELECTRA, multiple choice: the summary of its published checkpoints (a layer, gelu, dropout), classifier."""
 
     def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(classifier_dropout(config, "seq_classif_dropout"))
-        self.pre_classifier = nn.Linear(hidden, hidden)
+        self.sequence_summary = SequenceSummary(config, hidden)
         self.classifier = nn.Linear(hidden, num_labels)
 
     def forward(self, pooled: Any) -> Any:
-        return self.classifier(self.dropout(ops.relu(self.pre_classifier(pooled))))
+        return self.classifier(self.sequence_summary(pooled))
+
+
+class SequenceSummary(nn.Module):
+    def __init__(self, config: dict[str, Any], hidden: int) -> None:
+        super().__init__()
+        self.summary = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout_rate(config, "summary_last_dropout"))
+
+    def forward(self, pooled: Any) -> Any:
+        return self.dropout(ops.gelu(self.summary(pooled)))
+
+
+class DistilBertTokenHead(LinearHead):
+    """DistilBERT, tokens: dropout and one layer."""
+
+    rate_name = "dropout"
+
+
+class DistilBertHead(LinearHead):
+    """DistilBERT: pre_classifier, relu, dropout, classifier."""
+
+    rate_name = "seq_classif_dropout"
+
+    def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
+        super().__init__(config, hidden, num_labels)
+        self.pre_classifier = nn.Linear(hidden, hidden)
+
+    def forward(self, pooled: Any) -> Any:
+        return super().forward(ops.relu(self.pre_classifier(pooled)))
 
 
 class PredictionHead(nn.Module):
@@ -132,28 +180,85 @@ class PredictionHead(nn.Module):
         self.dense = nn.Linear(hidden, hidden, bias=config.get("classifier_bias", False))
         self.norm = nn.LayerNorm(hidden, eps=config.get("norm_eps", 1e-5), bias=config.get("norm_bias", False))
 
-    def forward(self, pooled: Any) -> Any:
-        return self.norm(ops.gelu(self.dense(pooled)))
+    def forward(self, states: Any) -> Any:
+        return self.norm(ops.gelu(self.dense(states)))
 
 
 class ModernBertHead(LinearHead):
-    """ModernBERT: dense, gelu, norm, dropout, classifier."""
+    """ModernBERT, every task: dense, gelu, norm, dropout, classifier."""
 
     def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
         super().__init__({"classifier_dropout": 0.0, **config}, hidden, num_labels)
         self.head = PredictionHead(config, hidden)
 
-    def forward(self, pooled: Any) -> Any:
-        return super().forward(self.head(pooled))
+    def forward(self, states: Any) -> Any:
+        return super().forward(self.head(states))
 
 
-LAYOUTS: dict[str, type[nn.Module]] = {
-    "linear": LinearHead,
-    "pooled": PooledHead,
-    "albert": AlbertHead,
-    "dense_tanh": DenseTanhHead,
-    "dense_gelu": DenseGeluHead,
-    "distilbert": DistilBertHead,
-    "modernbert": ModernBertHead,
-    "deberta": DebertaHead,
+class SpanHead(nn.Module):
+    """Question answering: one layer, of which each token gets its logits as an answer's start and end."""
+
+    def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
+        super().__init__()
+        self.qa_outputs = nn.Linear(hidden, num_labels)
+
+    def forward(self, states: Any) -> Any:
+        return self.qa_outputs(states)
+
+
+class DistilBertSpanHead(SpanHead):
+    """DistilBERT, question answering: dropout before it."""
+
+    def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
+        super().__init__(config, hidden, num_labels)
+        self.dropout = nn.Dropout(dropout_rate(config, "qa_dropout"))
+
+    def forward(self, states: Any) -> Any:
+        return super().forward(self.dropout(states))
+
+
+# task -> family, by its `Family.head` -> head
+HEADS: dict[str, dict[str, type[nn.Module]]] = {
+    "sequence_classification": {
+        "bert": PooledHead,
+        "roberta": DenseTanhHead,
+        "distilbert": DistilBertHead,
+        "electra": DenseGeluHead,
+        "albert": AlbertHead,
+        "modernbert": ModernBertHead,
+        "deberta": DebertaHead,
+        "others": LinearHead,
+    },
+    "token_classification": {
+        "distilbert": DistilBertTokenHead,
+        "albert": AlbertTokenHead,
+        "modernbert": ModernBertHead,
+        "others": LinearHead,
+    },
+    "question_answering": {
+        "distilbert": DistilBertSpanHead,
+        "modernbert": ModernBertHead,
+        "others": SpanHead,
+    },
+    "multiple_choice": {
+        "bert": PooledHead,
+        "roberta": RobertaChoiceHead,
+        "distilbert": DistilBertHead,
+        "electra": SummaryHead,
+        "albert": AlbertHead,
+        "modernbert": ModernBertHead,
+        "deberta": DebertaHead,
+        "others": LinearHead,
+    },
 }
+
+
+def make_head(task: str, family_head: str, config: dict[str, Any], hidden: int, num_labels: int) -> nn.Module:
+    """The head of `task` for a family.
+
+    Args:
+        family_head: its `Family.head`.
+        config: its config.json, for dropout rates.
+    """
+    layouts = HEADS[task]
+    return layouts.get(family_head, layouts["others"])(config, hidden, num_labels)

@@ -39,14 +39,16 @@ def lengthen(words: Any, inputs: dict[str, Any], prompt: Any) -> dict[str, Any]:
     return {"inputs_embeds": ops.cat([prompt, words], axis=1), **longer}
 
 
-def pool(last: Any, attention_mask: Any, pooling: str, skipped: int) -> Any:
-    """What a classification head reads, (B, hidden), of hidden states (B, skipped + T, hidden).
+def pool(last: Any, attention_mask: Any, pooling: str | None, skipped: int) -> Any:
+    """What a head reads of hidden states (B, skipped + T, hidden): (B, hidden), or (B, T, hidden) unpooled.
 
     Args:
         attention_mask: (B, skipped + T), 1 for prompt and real tokens.
-        pooling: one of `config.POOLINGS`.
+        pooling: one of `config.POOLINGS`; None leaves the tokens as they are.
         skipped: how many positions a shallow prompt takes.
     """
+    if pooling is None:
+        return last[:, skipped:]
     if pooling == "prompt":
         return last[:, 0]
     if pooling == "first":

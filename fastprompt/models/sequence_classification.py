@@ -1,19 +1,26 @@
-"""Classification of texts and of pairs of texts."""
+"""Classification of texts and of pairs of texts: into classes, by several labels at once, or by numbers."""
 
 from typing import Any
 
 from fastprompt.framework import ops
 from fastprompt.models.base import ModelOutput, PromptModel
-from fastprompt.models.heads import LAYOUTS
+from fastprompt.models.labels import CLASSES, LABELS, NUMBERS, label_names_of, problem_type_of
+from fastprompt.models.losses import class_loss, multi_label_loss, regression_loss
+
+_LOSSES = {CLASSES: class_loss, LABELS: multi_label_loss, NUMBERS: regression_loss}
 
 
 class PromptForSequenceClassification(PromptModel):
-    """A prompt-tuned classifier; `from_pretrained` makes one."""
+    """A prompt-tuned classifier or regressor; `from_pretrained` makes one."""
 
     task = "sequence_classification"
 
-    def make_head(self, config: dict[str, Any], hidden_size: int) -> Any:
-        return LAYOUTS[self.backbone.family.head](config, hidden_size, self.num_labels)
+    @classmethod
+    def describe_outputs(
+        cls, num_labels: int | None, label_names: list[str] | None, problem_type: str | None
+    ) -> tuple[list[str], str | None]:
+        problem_type = problem_type_of(problem_type, len(label_names) if label_names else num_labels)
+        return label_names_of(num_labels, label_names, default=1 if problem_type == NUMBERS else 2), problem_type
 
     def forward(
         self,
@@ -23,18 +30,24 @@ class PromptForSequenceClassification(PromptModel):
         labels: Any = None,
         output_hidden_states: bool = False,
     ) -> ModelOutput:
-        """Classify a batch.
+        """Classify a batch; the logits are (B, num_labels).
 
         Args:
             input_ids: (B, T) token ids; attention_mask: (B, T), 1 for real tokens; token_type_ids: (B, T).
-            labels: (B,) class indices; with them the output has the mean cross entropy as its loss.
+            labels: (B,) class indices, or by problem_type (B, num_labels) zeros and ones, or numbers (B,), or
+                (B, num_labels) of several. With them the output has a loss: the mean cross entropy, binary cross
+                entropy, or squared error.
         """
         pooled, states = self.encode(input_ids, attention_mask, token_type_ids, output_hidden_states)
-        logits = self.head(pooled)  # (B, num_labels)
-        loss = None if labels is None else ops.cross_entropy(logits, labels)
+        logits = self.head(pooled)
+        loss = None if labels is None else _LOSSES[self.problem_type](logits, labels)
         return ModelOutput(loss, logits, states if output_hidden_states else None)
 
-    def evaluate_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
-        """fastNLP's evaluation step: {"pred": (B,) class indices, "target": (B,), "loss": scalar}."""
-        output = self(input_ids, attention_mask, token_type_ids, labels)
-        return {"pred": ops.argmax(output.logits, axis=-1), "target": labels, "loss": output.loss}
+    def predictions(self, logits: Any) -> Any:
+        """Class indices (B,); with several labels (B, num_labels), 1 where the probability is above 0.5; of a
+        regression the numbers, (B,) of one and (B, num_labels) of several."""
+        if self.problem_type == LABELS:
+            return ops.cast(logits > 0, "int64")
+        if self.problem_type == NUMBERS:
+            return logits[:, 0] if self.num_labels == 1 else logits
+        return super().predictions(logits)

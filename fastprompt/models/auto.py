@@ -1,0 +1,47 @@
+"""The class of each task, and a saved prompt opened as what it is."""
+
+from pathlib import Path
+from typing import Any
+
+from fastprompt import interchange
+from fastprompt.errors import ConfigError
+from fastprompt.models.base import PromptModel
+from fastprompt.models.multiple_choice import PromptForMultipleChoice
+from fastprompt.models.question_answering import PromptForQuestionAnswering
+from fastprompt.models.sequence_classification import PromptForSequenceClassification
+from fastprompt.models.token_classification import PromptForTokenClassification
+
+MODELS: dict[str, type[PromptModel]] = {
+    kind.task: kind
+    for kind in (
+        PromptForSequenceClassification,
+        PromptForTokenClassification,
+        PromptForQuestionAnswering,
+        PromptForMultipleChoice,
+    )
+}
+
+
+def model_class(task: str) -> type[PromptModel]:
+    """The model of a task, by the name that prompt files give it.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if task not in MODELS:
+        raise ConfigError(f"There is no model for the task {task!r}; there are {', '.join(MODELS)}.")
+    return MODELS[task]
+
+
+def load_prompt_model(directory: str | Path, **options: Any) -> PromptModel:
+    """A saved prompt in the model of its task.
+
+    Args:
+        directory: the prompt's folder.
+        options: what `from_pretrained` takes beside a saved prompt: backbone, bf16, portable, ...
+
+    Raises:
+        CheckpointError: there is no prompt, or something of it or of its backbone is missing or cut.
+        ConfigError: this version has no model for its task.
+    """
+    return model_class(interchange.saved_task(directory)).from_pretrained(directory, **options)

@@ -1,0 +1,44 @@
+"""What a head's outputs stand for: how many there are, their names, and whether they are classes or numbers."""
+
+from fastprompt.errors import ConfigError
+
+CLASSES, LABELS, NUMBERS = PROBLEM_TYPES = (
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+)  # transformers' names
+
+
+def problem_type_of(problem_type: str | None, num_labels: int | None) -> str:
+    """`problem_type`, or what `num_labels` says where it is None: one output is a number, more are classes.
+
+    Raises:
+        ConfigError: there is no such type, or one class.
+    """
+    if problem_type is None:
+        return NUMBERS if num_labels == 1 else CLASSES
+    if problem_type not in PROBLEM_TYPES:
+        raise ConfigError(f"problem_type is {problem_type!r}; it is one of {', '.join(PROBLEM_TYPES)}.")
+    if problem_type == CLASSES and num_labels == 1:
+        raise ConfigError("num_labels is 1, and one class tells nothing apart; use 2, or problem_type='regression'.")
+    return problem_type
+
+
+def label_names_of(num_labels: int | None, label_names: list[str] | None, default: int) -> list[str]:
+    """The outputs' names, "LABEL_<index>" where none are given.
+
+    Args:
+        default: how many there are where neither their number nor their names are given.
+
+    Raises:
+        ConfigError: number and names differ, or there is none.
+    """
+    if num_labels is None:
+        num_labels = len(label_names) if label_names else default
+    if num_labels < 1:
+        raise ConfigError(f"num_labels is {num_labels}; a head has 1 or more.")
+    if label_names is None:
+        label_names = [f"LABEL_{i}" for i in range(num_labels)]
+    if len(label_names) != num_labels:
+        raise ConfigError(f"num_labels is {num_labels}, but there are {len(label_names)} label names.")
+    return list(label_names)
