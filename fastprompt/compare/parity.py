@@ -61,6 +61,8 @@ class ParityRequest:
             if self.config is not None:
                 raise ConfigError(f"{self.prompt} is a saved prompt and brings its own method.")
             saved = interchange.read_prompt(self.prompt)
+            if saved.task != "sequence_classification" or saved.num_labels < 2:
+                raise ConfigError(f"{self.prompt} is for {saved.task}; parity measures classifiers of texts so far.")
             saved.check_backbone(Checkpoint(self.model))
             self.config = saved.config
         self.config = self.config or PTuningV2Config()
