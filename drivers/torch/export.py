@@ -78,7 +78,9 @@ def export(model: "PromptModel", path: str | Path, overwrite: bool) -> None:
             for file in written:
                 file.replace(path.parent / file.name)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written ({error.strerror}); nothing was changed there.") from error
+        raise CheckpointError(
+            f"{path} cannot be written ({error.strerror or error}); nothing was changed there."
+        ) from error
 
 
 def _trace(model: "PromptModel") -> torch.onnx.ONNXProgram:
