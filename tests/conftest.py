@@ -92,3 +92,11 @@ def sst2():
     if not folder.is_dir():
         pytest.skip("shared/data/sst2 is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def squad():
+    folder = SHARED / "data" / "squad"
+    if not folder.is_dir():
+        pytest.skip("shared/data/squad is not there")
+    return folder

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fastprompt.backbones.checkpoint import locate, read_json
 from fastprompt.errors import CheckpointError
@@ -53,6 +54,48 @@ class Tokenizer:
         encoded = self._fast.encode_batch(inputs)
         self._fast.no_truncation()
         return [{"input_ids": e.ids, "token_type_ids": e.type_ids} for e in encoded]
+
+    def windows(
+        self, texts: Sequence[str], pairs: Sequence[str], max_length: int, stride: int
+    ) -> list[list[dict[str, list[Any]]]]:
+        """Tokenise pairs of texts, the second of each cut into overlapping windows.
+
+        Args:
+            max_length: tokens of a window, special ones and the whole first text included.
+            stride: tokens of the second text that two neighbours share, as in transformers.
+
+        Returns:
+            The windows of each pair, each {"input_ids", "token_type_ids", "offsets", "sequence_ids"}: an offset is a
+            token's first character and the one behind its last, in its own text; a sequence id is 0 or 1 for the text,
+            None for a special token.
+        """
+        self._fast.enable_truncation(max_length, stride=stride, strategy="only_second")
+        encoded = self._fast.encode_batch(list(zip(texts, pairs, strict=True)))
+        self._fast.no_truncation()
+        return [
+            [
+                {
+                    "input_ids": e.ids,
+                    "token_type_ids": e.type_ids,
+                    "offsets": e.offsets,
+                    "sequence_ids": e.sequence_ids,
+                }
+                for e in (first, *first.overflowing)
+            ]
+            for first in encoded
+        ]
+
+    def cut(self, texts: Sequence[str], max_length: int) -> list[str]:
+        """Each text up to its `max_length`th token, special ones not counted."""
+        encoded = self._fast.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            text[: e.offsets[max_length - 1][1]] if len(e.ids) > max_length else text
+            for text, e in zip(texts, encoded, strict=True)
+        ]
+
+    def special_tokens_of_pair(self) -> int:
+        """How many special tokens a pair of texts gets."""
+        return self._fast.num_special_tokens_to_add(is_pair=True)
 
     def plain_ids(self, text: str) -> list[int]:
         """The ids of `text` without special tokens."""

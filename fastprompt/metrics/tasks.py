@@ -10,6 +10,7 @@ from fastprompt.metrics.entity_f1 import EntityF1
 from fastprompt.metrics.f1 import F1
 from fastprompt.metrics.matthews import MatthewsCorrelation
 from fastprompt.metrics.multirc import MultiRC
+from fastprompt.metrics.squad import SquadScores
 
 from fastNLP import Metric
 
@@ -33,8 +34,11 @@ def task_metrics(task_name: str, dataset_name: str | None, data: Any) -> dict[st
 
     Args:
         task_name, dataset_name: as `load_task` takes them.
-        data: the evaluation set that it returned; its tags or the kind of its labels say what is scored.
+        data: the evaluation set that it returned, whose tags or kind of labels say what is scored; for "qa" the
+            `SquadWindows` that were made of it.
     """
+    if task_name == "qa":
+        return {"squad": SquadScores(data)}
     if task_name in ("ner", "srl"):
         return {"entity_f1": EntityF1(data.label_names)}
     found = _BENCHMARKS.get((task_name, dataset_name))
