@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastprompt.data.files import find_split, read_json
+from fastprompt.data.files import Place, find_split, read_json
 from fastprompt.data.hub import load_from_hub
 from fastprompt.errors import DataError
 
@@ -76,7 +76,7 @@ def read_squad(path: Path) -> SquadData:
             its context.
     """
     entries, version_2 = [], False
-    for article in _Place(str(path), "", read_json(path)).items("data"):
+    for article in Place(str(path), "", read_json(path)).items("data"):
         for paragraph in article.items("paragraphs"):
             context = paragraph.get("context", str)
             for entry in paragraph.items("qas"):
@@ -102,9 +102,9 @@ def squad_from_rows(rows: Iterable[dict[str, Any]], version_2: bool, name: str) 
     """
     entries = []
     for number, row in enumerate(rows):
-        entry = _Place(name, f"row {number}", row)
+        entry = Place(name, f"row {number}", row)
         entry.trail += f" (id {entry.get('id', str)})"
-        given = _Place(name, f"{entry.trail}, answers", entry.get("answers", dict))
+        given = entry.child("answers")
         texts, starts = given.get("text", list), given.get("answer_start", list)
         if len(texts) != len(starts):
             raise given.wrong(f"{len(texts)} texts and {len(starts)} starts")
@@ -114,33 +114,7 @@ def squad_from_rows(rows: Iterable[dict[str, Any]], version_2: bool, name: str) 
     return _collect(name, entries, version_2)
 
 
-class _Place:
-    """A value of a JSON file that knows where it stands."""
-
-    def __init__(self, source: str, trail: str, value: Any) -> None:
-        self.source = source
-        self.trail = trail
-        self.value = value
-
-    def wrong(self, text: str) -> DataError:
-        return DataError(f"{self.source}{', ' if self.trail else ''}{self.trail}: {text}.")
-
-    def get(self, key: str, kind: type) -> Any:
-        if not isinstance(self.value, dict):
-            raise self.wrong(f"an object is wanted, not {type(self.value).__name__}")
-        if key not in self.value:
-            raise self.wrong(f"the key {key!r} is missing")
-        found = self.value[key]
-        if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
-            raise self.wrong(f"{key!r} is {type(found).__name__}, not {kind.__name__}")
-        return found
-
-    def items(self, key: str) -> list["_Place"]:
-        trail = f"{self.trail}.{key}" if self.trail else key
-        return [_Place(self.source, f"{trail}[{i}]", value) for i, value in enumerate(self.get(key, list))]
-
-
-def _collect(source: str, entries: list[tuple[_Place, str, list[tuple[str, int]]]], version_2: bool) -> SquadData:
+def _collect(source: str, entries: list[tuple[Place, str, list[tuple[str, int]]]], version_2: bool) -> SquadData:
     questions: dict[str, SquadQuestion] = {}
     count = moved = 0
     for entry, context, given in entries:

@@ -1,26 +1,15 @@
 """F1 of entities: a prediction counts where its first token, its last token and its type are all right."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from fastprompt.data.conll import is_entity_tag
+from fastprompt.data.encoding import IGNORED
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
 from fastprompt.metrics.gathering import GatheredMetric
 
-IGNORED = -100  # target of special tokens, padding, and a word's tokens after its first
-
 Entity = tuple[str, int, int]  # type, first and last token
-
-
-def check_tags(label_names: Iterable[str]) -> None:
-    """Refuse tags that mark no entities.
-
-    Raises:
-        DataError: a tag is neither O nor B-, I-, E- or S- with a type.
-    """
-    for name in label_names:
-        if name != "O" and not (name[:1] in "BIES" and name[1:2] == "-" and name[2:]):
-            raise DataError(f"The tag {name!r} is neither O nor B-TYPE, I-TYPE (BIO), E-TYPE, S-TYPE (IOBES).")
 
 
 def find_entities(tags: Sequence[str]) -> list[Entity]:
@@ -53,7 +42,8 @@ class EntityF1(GatheredMetric):
     """
 
     def __init__(self, label_names: Sequence[str]) -> None:
-        check_tags(label_names)
+        if wrong := [name for name in label_names if not is_entity_tag(name)]:
+            raise DataError(f"The tag {wrong[0]!r} is neither O nor B-TYPE, I-TYPE (BIO), E-TYPE, S-TYPE (IOBES).")
         super().__init__()
         self.label_names = list(label_names)
 
