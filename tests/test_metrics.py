@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import fastprompt
+from fastprompt.data.batching import LengthGroupedBatchSampler
+from fastprompt.data.loading import PadBatch
 from fastprompt.errors import DataError, TrainingError
-from fastprompt.framework import ops
+from fastprompt.framework import loader, nn, ops
 from fastprompt.metrics.accuracy import Accuracy
 from fastprompt.metrics.correlation import Pearson, Spearman
 from fastprompt.metrics.entity_f1 import EntityF1, find_entities
@@ -22,14 +24,13 @@ from fastNLP import Evaluator
 
 
 def tensor(values):
-    array = numpy.array(values)
-    return ops.tensor(array.astype("float32" if array.dtype.kind == "f" else "int64"))
+    return ops.tensor(values.astype("float32" if values.dtype.kind == "f" else "int64"))
 
 
 def scored(metric, pred, target, **others):
-    """The metric's scores, its examples coming in batches of 2."""
-    for start in range(0, len(pred), 2):
-        metric.update(*(tensor(x[start : start + 2]) for x in (pred, target, *others.values())))
+    """The metric's scores, its examples coming in batches of 2 or 3."""
+    for rows in numpy.array_split(numpy.arange(len(pred)), max(1, len(pred) // 2)):
+        metric.update(*(tensor(numpy.array(x)[rows]) for x in (pred, target, *others.values())))
     return metric.get_metric()
 
 
@@ -59,7 +60,7 @@ PRED, TARGET = [1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 1, 1, 0, 0, 0]
         (Spearman, [0.0, 1.0, 1.0, 9.0], [2.0, 1.0, 3.0, 4.0], {"spearman": 3 / 22.5**0.5}),
         (Pearson, [2.0, 2.0, 2.0], [1.0, 2.0, 3.0], {"pearson": 0.0}),
         (Spearman, [1.0, 2.0, 3.0], [5.0, 5.0, 5.0], {"spearman": 0.0}),
-        (Pearson, [1.0], [2.0], {"pearson": 0.0}),
+        (Pearson, [1.25], [2.75], {"pearson": 0.0}),
     ],
 )
 def test_scores_are_those_worked_out_by_hand(metric, pred, target, expected):
@@ -229,22 +230,34 @@ def test_cb_averages_over_classes_and_paraphrases_count_class_1():
     assert scored(binary, pred, target)["f1"] == 0
 
 
-def test_fastnlps_evaluator_takes_them(tiny):
-    """Groups, which no evaluate_step returns, come from the batch."""
-    import fastprompt as fp
+class Yes(nn.Module):
+    """Says yes to everything."""
 
-    model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], fp.PTuningV2Config(pre_seq_len=2))
-    data = fp.make_dataloader(fp.load_reviews("validation").head(10), fp.load_tokenizer(tiny["bert"]), batch_size=4)
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def evaluate_step(self, labels):
+        return {"pred": labels * 0 + 1, "target": labels}
+
+
+def test_fastnlps_evaluator_takes_them():
+    """Groups, which no evaluate_step returns, come from the batch."""
+    pairs = [(1, 4), (1, 4), (0, 5), (1, 6), (0, 6)]
+    rows = [{"input_ids": [1, 2], "labels": label, "groups": group} for label, group in pairs]
+    sampler = LengthGroupedBatchSampler([2] * 5, batch_size=2, shuffle=False, seed=0)
+    model = Yes()
     found = Evaluator(
         model=model,
-        driver=fp.get_driver(model),
-        dataloaders=data,
-        metrics={"accuracy": Accuracy(), "f1": F1(), "matthews": MatthewsCorrelation()},
+        driver=fastprompt.get_driver(model),
+        dataloaders=loader.make_dataloader(rows, sampler, PadBatch(0)),
+        metrics={"accuracy": Accuracy(), "multirc": MultiRC()},
         progress_bar=None,
         verbose=0,
     ).run()
-    assert sorted(found) == ["accuracy#accuracy", "f1#f1", "matthews_correlation#matthews"]
-    assert 0 <= found["accuracy#accuracy"] <= 1
+    assert found == pytest.approx(
+        {"accuracy#accuracy": 3 / 5, "f1#multirc": 2 * 3 / (5 + 3), "exact_match#multirc": 1 / 3}
+    )
 
 
 # Two processes: the second has no example at all.

@@ -10,10 +10,8 @@ from fastprompt.data.squad_windows import make_windows
 from fastprompt.data.tasks import load_task
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops
-from fastprompt.metrics.multirc import MultiRC
 
 import pytest
-from fastNLP import Evaluator
 
 CSV = 'text,other,label\n"One, two",x,good\nThree,y,bad\n'
 TSV = "text\tother\tlabel\nOne, two\tx\tgood\nThree\ty\tbad\n"
@@ -178,19 +176,3 @@ def test_windows_reach_the_batch(tiny):
     found = {name: batch[name].tolist() for name in ("window_ids", "start_positions", "end_positions")}
     assert found == {"window_ids": [0, 1], "start_positions": [4, 0], "end_positions": [5, 0]}
     assert batch["attention_mask"].sum(-1).tolist() == [7, 9]
-
-
-def test_an_evaluation_takes_groups_from_the_batch(tiny):
-    """No evaluate_step returns them."""
-    model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], fp.PTuningV2Config(pre_seq_len=2))
-    data = LabelledTexts(["a", "b", "c"], [0, 1, 0], ["False", "True"], ["d", "e", "f"], groups=[4, 4, 5])
-    found = Evaluator(
-        model=model,
-        driver=fp.get_driver(model),
-        dataloaders=fp.make_dataloader(data, fp.load_tokenizer(tiny["bert"]), batch_size=2),
-        metrics={"multirc": MultiRC()},
-        progress_bar=None,
-        verbose=0,
-    ).run()
-    assert sorted(found) == ["exact_match#multirc", "f1#multirc"]
-    assert found["exact_match#multirc"] in (0, 0.5, 1)

@@ -203,7 +203,13 @@ def test_a_predicate_is_not_cut(tiny):
     assert row["token_type_ids"] == [0, 0, 0, 0, 1, 1, 1, 1]
     with pytest.raises(ConfigError, match="cannot be cut to max_seq_length 5"):
         encode(data, tokenizer, 5)
-    assert len(tokenizer(["a" * 30])[0]["input_ids"]) == 32  # and nothing of it stays behind
+
+
+def test_one_cut_does_not_outlive_its_call(tiny):
+    tokenizer = fp.load_tokenizer(tiny["bert"])
+    for cut in (lambda: tokenizer(["aa"], max_length=3), lambda: tokenizer.windows(["a"], ["aaaa"], 6, 1)):
+        cut()
+        assert len(tokenizer(["a" * 30])[0]["input_ids"]) == 32
 
 
 STOCK = """
