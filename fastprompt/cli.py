@@ -29,7 +29,10 @@ _PROMPT_OPTIONS = [
     "per_device_eval_batch_size",
     "max_seq_length",
 ]
-_TASK_OPTIONS = ["task_name", "dataset_name", "data_dir", "max_eval_samples", "bf16"]
+_TASK_OPTIONS = [
+    *("task_name", "dataset_name", "data_dir", "max_eval_samples", "bf16"),
+    *("text_columns", "label_column", "tag_column", "doc_stride", "max_query_length"),
+]
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -22,9 +22,14 @@ class TrainOptions:
     """What `fastprompt train` takes; the names are those of P-Tuning v2's run.py where it has one."""
 
     model_name_or_path: str = option("", "hub id, model folder, or saved prompt")
-    task_name: str = option("", "glue, or reviews (the embedded sentences)")
-    dataset_name: str | None = option(None, "sst2 for glue")
+    task_name: str = option(
+        "", "glue, superglue, qa, ner, srl, reviews (embedded), or classification and regression of your own texts"
+    )
+    dataset_name: str | None = option(None, "the task's data set: sst2, rte, copa, squad, ...")
     data_dir: str | None = option(None, "folder with the data set's own files; without it the hub's copy is taken")
+    text_columns: str | None = option(None, "your own texts' columns: one, or two for pairs, with a comma between")
+    label_column: str = option("label", "your own labels' column")
+    tag_column: int | None = option(None, "a column file's tags, counted from 1; default: the last")
     backend: str | None = option(None, "framework to run on", choices=BACKENDS)
     device: str | None = option(None, "cpu, cuda or cuda:N; default: a GPU where there is one")
     backbone: str | None = option(None, "where a saved prompt's backbone lies, if not where its file says")
@@ -53,6 +58,8 @@ class TrainOptions:
     gradient_accumulation_steps: int = option(1, "batches a step")
     gradient_checkpointing: bool = option(False, "compute activations again instead of keeping them")
     max_seq_length: int = option(128, "cut texts to so many tokens")
+    doc_stride: int | None = option(None, "tokens that a passage's windows share; default: a third of max_seq_length")
+    max_query_length: int = option(64, "cut questions to so many tokens")
     max_train_samples: int | None = option(None, "use so many training examples only")
     max_eval_samples: int | None = option(None, "use so many evaluation examples only")
     hidden_dropout_prob: float | None = option(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import resource
+import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -9,13 +10,18 @@ from typing import Any
 
 from fastprompt import interchange
 from fastprompt.config import method_config
+from fastprompt.data.examples import LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.loading import PadBatch, make_dataloader
-from fastprompt.data.tasks import load_task
+from fastprompt.data.squad import SquadData
+from fastprompt.data.squad_windows import make_windows
+from fastprompt.data.tasks import TaskData, load_task
 from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, nn, ops, runtime
+from fastprompt.metrics.tasks import task_metrics
+from fastprompt.models.auto import load_prompt_model, model_class
+from fastprompt.models.base import PromptModel
 from fastprompt.models.labels import CLASSES
-from fastprompt.models.sequence_classification import PromptForSequenceClassification
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options import TrainOptions
 from fastprompt.progress import RunLog
@@ -31,25 +37,94 @@ def choose_device(asked: str | None) -> str:
     return asked or ("cuda" if runtime.has_gpu() else "cpu")
 
 
-def load_model(options: TrainOptions, device: str, label_names: list[str]) -> PromptForSequenceClassification:
-    """The model that `options` describe: fresh, or a saved prompt to go on with."""
+# kind of data -> the task whose model reads it
+_TASKS: dict[type, str] = {
+    LabelledTexts: "sequence_classification",
+    MultipleChoices: "multiple_choice",
+    TaggedTokens: "token_classification",
+    SquadData: "question_answering",
+}
+
+
+def load_split(options: TrainOptions, split: str, label_names: list[str] | None = None) -> TaskData:
+    """A split of the task, as long as the options want it; what was mended or left out is told."""
+    data = load_task(
+        options.task_name,
+        options.dataset_name,
+        options.data_dir,
+        split,
+        label_names=label_names,
+        text_columns=options.text_columns.split(",") if options.text_columns else None,
+        label_column=options.label_column,
+        tag_column=options.tag_column,
+    )
+    _tell(data.notes)
+    return data.head(options.max_train_samples if split == "train" else options.max_eval_samples)
+
+
+def _tell(notes: list[str]) -> None:
+    for note in notes:
+        print(f"fastprompt: {note}", file=sys.stderr)
+
+
+def load_model(options: TrainOptions, device: str, data: TaskData | None = None) -> PromptModel:
+    """The model that `options` describe: a saved prompt's, or a fresh one for `data`."""
     if options.bf16 and not runtime.supports_bf16(device):
         raise ConfigError(f"{backend()} has no bfloat16 on {device}; leave --bf16 off.")
-    settings: dict[str, Any] = {"config": method_config(options.method, **options.method_options())}
+    settings: dict[str, Any] = {
+        "seed": options.seed,
+        "bf16": options.bf16,
+        "gradient_checkpointing": options.gradient_checkpointing,
+        "hidden_dropout_prob": options.hidden_dropout_prob,
+        "attention_probs_dropout_prob": options.attention_probs_dropout_prob,
+        "backbone": options.backbone,
+    }
     if interchange.is_prompt(options.model_name_or_path):
-        settings = {}
-    else:
-        settings["label_names"] = label_names
-    return PromptForSequenceClassification.from_pretrained(
-        options.model_name_or_path,
-        backbone=options.backbone,
-        seed=options.seed,
-        bf16=options.bf16,
-        gradient_checkpointing=options.gradient_checkpointing,
-        hidden_dropout_prob=options.hidden_dropout_prob,
-        attention_probs_dropout_prob=options.attention_probs_dropout_prob,
-        **settings,
-    )
+        model = load_prompt_model(options.model_name_or_path, **settings)
+        if data is not None:
+            _check_fits(model, data, options)
+        return model
+    if isinstance(data, LabelledTexts) and data.label_names is None:
+        settings["num_labels"] = 1
+    elif isinstance(data, LabelledTexts | TaggedTokens):
+        settings["label_names"] = data.label_names
+    config = method_config(options.method, **options.method_options())
+    return model_class(_TASKS[type(data)]).from_pretrained(options.model_name_or_path, config, **settings)
+
+
+def _check_fits(model: PromptModel, data: TaskData, options: TrainOptions) -> None:
+    task = _TASKS[type(data)]
+    if model.task != task:
+        raise ConfigError(f"{options.model_name_or_path} was tuned for {model.task}; {options.task_name} is {task}.")
+    if isinstance(data, LabelledTexts | TaggedTokens):
+        classes = 1 if data.label_names is None else len(data.label_names)
+        if classes != model.num_labels:
+            raise ConfigError(
+                f"{options.model_name_or_path} was tuned for {model.num_labels} classes; the data has {classes}."
+            )
+
+
+def _loader(options: TrainOptions, model: PromptModel, data: TaskData, shuffle: bool = False) -> tuple[Any, Any]:
+    """(a dataloader, what it was made from: `data`, or its windows)"""
+    tokenizer, max_length, notes = load_tokenizer(model.checkpoint.directory), _fitting(options, model), []
+    if isinstance(data, SquadData):
+        data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
+        notes += data.notes
+    size = options.per_device_train_batch_size if shuffle else options.per_device_eval_batch_size
+    settings = {"batch_size": size, "shuffle": shuffle, "max_length": max_length, "seed": options.seed, "notes": notes}
+    loader = make_dataloader(data, tokenizer, **settings)
+    _tell(notes)
+    return loader, data
+
+
+def _evaluate(options: TrainOptions, model: PromptModel, data: TaskData, device: str, output: Path | None) -> dict:
+    """The task's official scores; answers to questions are written into `output`."""
+    loader, made_from = _loader(options, model, data)
+    metrics = task_metrics(options.task_name, options.dataset_name, made_from)
+    scores = evaluate(model, loader, device, metrics)
+    if output is not None and "squad" in metrics:
+        metrics["squad"].answers.write(output)
+    return scores
 
 
 def train(options: TrainOptions) -> dict[str, Any]:
@@ -62,23 +137,10 @@ def train(options: TrainOptions) -> dict[str, Any]:
     prepare_output(output, options.overwrite_output_dir)
     device = choose_device(options.device)
     runtime.seed(options.seed)
-    task = (options.task_name, options.dataset_name, options.data_dir)
-    train_set = load_task(*task, "train").head(options.max_train_samples)
-    eval_set = load_task(*task, "validation").head(options.max_eval_samples)
-    model = load_model(options, device, train_set.label_names)
-    max_length = _fitting(options, model)
-    tokenizer = load_tokenizer(model.checkpoint.directory)
-    train_loader = make_dataloader(
-        train_set,
-        tokenizer,
-        batch_size=options.per_device_train_batch_size,
-        shuffle=True,
-        max_length=max_length,
-        seed=options.seed,
-    )
-    eval_loader = make_dataloader(
-        eval_set, tokenizer, batch_size=options.per_device_eval_batch_size, max_length=max_length
-    )
+    train_set = load_split(options, "train")
+    eval_set = load_split(options, "validation", getattr(train_set, "label_names", None))
+    model = load_model(options, device, train_set)
+    train_loader, _ = _loader(options, model, train_set, shuffle=True)
     schedule = LearningRateSchedule(options.learning_rate, options.lr_scheduler_type, options.warmup_ratio)
     log = RunLog(output / HISTORY_FILE, schedule, options.logging_steps)
     trainer = make_trainer(model, train_loader, options, device, [log], schedule)
@@ -91,7 +153,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
         ) from stop
     model.save_pretrained(output)
     metrics = {
-        **evaluate(model, eval_loader, device),
+        **_evaluate(options, model, eval_set, device, output),
         "train_samples": len(train_set),
         "eval_samples": len(eval_set),
         "steps": trainer.global_forward_batches,
@@ -107,12 +169,12 @@ def train(options: TrainOptions) -> dict[str, Any]:
     return metrics
 
 
-def _fitting(options: TrainOptions, model: PromptForSequenceClassification) -> int:
+def _fitting(options: TrainOptions, model: PromptModel) -> int:
     """max_seq_length, or what the backbone's positions leave beside the prompt where that is less."""
     return options.max_seq_length if model.max_length is None else min(options.max_seq_length, model.max_length)
 
 
-def describe(model: PromptForSequenceClassification, device: str) -> dict[str, Any]:
+def describe(model: PromptModel, device: str) -> dict[str, Any]:
     """Parameter counts, peak memory, framework and versions."""
     tuned, total = model.count_parameters()
     memory = runtime.peak_device_memory_mb()
@@ -139,14 +201,11 @@ def evaluate_prompt(options: TrainOptions) -> dict[str, Any]:
     """A saved prompt's metrics on a task's evaluation split."""
     _require_prompt(options)
     device = choose_device(options.device)
-    eval_set = load_task(options.task_name, options.dataset_name, options.data_dir, "validation")
-    eval_set = eval_set.head(options.max_eval_samples)
-    model = load_model(options, device, eval_set.label_names)
-    tokenizer = load_tokenizer(model.checkpoint.directory)
-    loader = make_dataloader(
-        eval_set, tokenizer, batch_size=options.per_device_eval_batch_size, max_length=_fitting(options, model)
-    )
-    return {**evaluate(model, loader, device), "eval_samples": len(eval_set), **describe(model, device)}
+    model = load_model(options, device)
+    eval_set = load_split(options, "validation", model.label_names)
+    _check_fits(model, eval_set, options)
+    scores = _evaluate(options, model, eval_set, device, None)
+    return {**scores, "eval_samples": len(eval_set), **describe(model, device)}
 
 
 @dataclasses.dataclass
@@ -160,9 +219,10 @@ def predict(options: TrainOptions, lines: Iterable[str]) -> Iterator[Prediction]
     """A saved prompt's answer to each line, in order, batch by batch as the lines come."""
     _require_prompt(options)
     device = choose_device(options.device)
-    model = load_model(options, device, [])
-    if model.problem_type != CLASSES:
-        raise ConfigError(f"predict names one class a text; {options.model_name_or_path} is for {model.problem_type}.")
+    model = load_model(options, device)
+    if model.task != _TASKS[LabelledTexts] or model.problem_type != CLASSES:
+        kind = model.problem_type or model.task
+        raise ConfigError(f"predict names one class a text so far; {options.model_name_or_path} is for {kind}.")
     nn.move(model, device)
     model.eval()
     tokenizer = load_tokenizer(model.checkpoint.directory)

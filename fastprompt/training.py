@@ -7,7 +7,7 @@ from fastprompt.metrics.loss import MeanLoss
 from fastprompt.optimization import AdamW, LearningRateSchedule
 from fastprompt.options import TrainOptions
 
-from fastNLP import Accuracy, Evaluator, Trainer
+from fastNLP import Evaluator, Metric, Trainer
 from fastNLP.core.log import logger
 
 
@@ -41,16 +41,16 @@ def make_trainer(
     )
 
 
-def evaluate(model: Any, loader: Any, device: str) -> dict[str, float]:
-    """{"accuracy", "loss"} on a loader's examples."""
+def evaluate(model: Any, loader: Any, device: str, metrics: dict[str, Metric]) -> dict[str, float]:
+    """The scores of `metrics` and the mean "loss" on a loader's examples."""
     logger.setLevel("ERROR")
     found = Evaluator(
         model=model,
         driver=get_driver(model, device),
         device=None,
         dataloaders=loader,
-        metrics={"accuracy": Accuracy(), "loss": MeanLoss()},
+        metrics={**metrics, "loss": MeanLoss()},
         progress_bar=None,
         verbose=0,
     ).run()
-    return {"accuracy": float(found["acc#accuracy"]), "loss": float(found["loss#loss"])}
+    return {name.partition("#")[0]: float(value) for name, value in found.items()}

@@ -87,8 +87,23 @@ def tiny(tmp_path_factory, run_python):
 
 
 @pytest.fixture(scope="session")
-def sst2():
-    folder = SHARED / "data" / "sst2"
-    if not folder.is_dir():
-        pytest.skip("shared/data/sst2 is not there")
+def shared_data():
+    """shared_data(name): the folder of a real data set."""
+
+    def folder(name):
+        found = SHARED / "data" / name
+        if not found.is_dir():
+            pytest.skip(f"shared/data/{name} is not there")
+        return found
+
     return folder
+
+
+@pytest.fixture(scope="session")
+def sst2(shared_data):
+    return shared_data("sst2")
+
+
+@pytest.fixture(scope="session")
+def squad(shared_data):
+    return shared_data("squad")

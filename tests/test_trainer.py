@@ -6,6 +6,7 @@ import math
 import fastprompt as fp
 from fastprompt.errors import ConfigError, TrainingError
 from fastprompt.framework import ops
+from fastprompt.metrics.tasks import task_metrics
 from fastprompt.optimization import SCHEDULES, LearningRateSchedule
 from fastprompt.training import evaluate
 
@@ -96,7 +97,7 @@ def test_fastnlps_evaluator_counts_every_example(tiny):
         total += len(batch["labels"])
     assert total == 64
     assert found["acc#acc"] == pytest.approx(right / total, abs=1e-6)
-    ours = evaluate(model, data, "cpu")
+    ours = evaluate(model, data, "cpu", task_metrics("reviews", None, fp.load_reviews("train")))
     assert ours["accuracy"] == found["acc#acc"]
     assert ours["loss"] == pytest.approx(loss / total, rel=1e-5)
 

@@ -1,55 +1,74 @@
-"""Texts -> batches: tokenised once, lengths grouped, padded per batch, the same under every framework."""
+"""Examples -> batches: tokenised once, lengths grouped, padded per batch, the same under every framework."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from fastprompt.data.sst2 import LabelledTexts
+from fastprompt.data.encoding import IGNORED, encode
+from fastprompt.data.examples import LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.squad_windows import SquadWindows
 from fastprompt.data.tokenization import Tokenizer
 from fastprompt.errors import ConfigError
 
 import numpy
 
 
-def encode(texts: LabelledTexts, tokenizer: Tokenizer, max_length: int) -> list[dict[str, Any]]:
-    """One {"input_ids", "token_type_ids", "labels"} per text, cut to `max_length` tokens."""
-    rows = tokenizer(texts.texts, max_length=max_length)
-    return [{**row, "labels": label} for row, label in zip(rows, texts.labels, strict=True)]
-
-
 class PadBatch:
-    """Pads the examples of one batch to its longest: {"input_ids", "attention_mask", "token_type_ids", "labels"},
-    int64, (B, T) each but labels (B,)."""
+    """Makes one batch of rows, padded to its longest.
+
+    {"input_ids", "attention_mask", "token_type_ids"}, (B, T) each, or (B, C, T) of multiple choice; other columns (B,)
+    or, where a row has one value a token, (B, T). Whole numbers are int64, others float32.
+    """
 
     def __init__(self, pad_token_id: int) -> None:
-        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0}
+        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0, "labels": IGNORED}
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, numpy.ndarray]:
-        lengths = [len(example["input_ids"]) for example in examples]
-        shape = (len(examples), max(lengths))
-        batch = {name: numpy.full(shape, fill, dtype="int64") for name, fill in self.fill.items()}
-        batch["attention_mask"] = numpy.zeros(shape, dtype="int64")
-        for row, (example, length) in enumerate(zip(examples, lengths, strict=True)):
-            for name in self.fill:
-                batch[name][row, :length] = example[name]
-            batch["attention_mask"][row, :length] = 1
-        batch["labels"] = numpy.array([example["labels"] for example in examples], dtype="int64")
-        return batch
+        batch = {name: self._column(name, [example[name] for example in examples]) for name in examples[0]}
+        ids = batch["input_ids"]
+        lengths = numpy.array([len(x) for example in examples for x in _choices(example["input_ids"])])
+        mask = numpy.arange(ids.shape[-1]) < lengths[:, None]
+        return {**batch, "attention_mask": mask.reshape(ids.shape).astype("int64")}
+
+    def _column(self, name: str, values: list[Any]) -> numpy.ndarray:
+        first = values[0]
+        if not isinstance(first, list | numpy.ndarray):
+            return numpy.array(values, dtype="float32" if isinstance(first, float) else "int64")
+        flat = _padded([row for value in values for row in _choices(value)], self.fill[name])
+        return flat.reshape(len(values), -1, flat.shape[-1]) if _is_nested(first) else flat
+
+
+def _is_nested(value: Sequence[Any]) -> bool:
+    return isinstance(value[0], list)
+
+
+def _choices(value: Sequence[Any]) -> Sequence[Any]:
+    return value if _is_nested(value) else [value]
+
+
+def _padded(rows: list[Sequence[int]], fill: int) -> numpy.ndarray:
+    """(len(rows), longest) int64."""
+    made = numpy.full((len(rows), max(map(len, rows))), fill, dtype="int64")
+    for target, row in zip(made, rows, strict=True):
+        target[: len(row)] = row
+    return made
 
 
 def make_dataloader(
-    texts: LabelledTexts,
+    data: LabelledTexts | MultipleChoices | TaggedTokens | SquadWindows,
     tokenizer: Tokenizer,
     *,
     batch_size: int = 32,
     shuffle: bool = False,
     max_length: int = 128,
     seed: int = 0,
+    notes: list[str] | None = None,
 ) -> Any:
     """A fastNLP dataloader of this process's framework; the same batches in the same order under each.
 
     Args:
         shuffle: mix anew in every epoch, by `seed`.
         max_length: cut texts to so many tokens.
+        notes: gets a line about what is left out.
     """
     from fastprompt.data.batching import LengthGroupedBatchSampler  # imports fastNLP, and with it the framework
     from fastprompt.framework import loader
@@ -58,7 +77,7 @@ def make_dataloader(
         raise ConfigError(f"The batch size is {batch_size}; it is a whole number from 1 on.")
     if max_length < 3:
         raise ConfigError(f"max_seq_length is {max_length}; it leaves no room between the special tokens.")
-    examples = encode(texts, tokenizer, max_length)
-    lengths = [len(example["input_ids"]) for example in examples]
+    examples = encode(data, tokenizer, max_length, notes)
+    lengths = [max(map(len, _choices(example["input_ids"]))) for example in examples]
     sampler = LengthGroupedBatchSampler(lengths, batch_size, shuffle, seed)
     return loader.make_dataloader(examples, sampler, PadBatch(tokenizer.pad_token_id))

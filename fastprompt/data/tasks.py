@@ -1,21 +1,75 @@
-"""The tasks by the names that P-Tuning v2's command gives them."""
+"""The tasks by the names that P-Tuning v2's command gives them, and the user's own data."""
 
-from fastprompt.data.sst2 import LabelledTexts, load_reviews, load_sst2
+from collections.abc import Sequence
+
+from fastprompt.data.conll import load_ner, load_srl
+from fastprompt.data.examples import LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.glue import GLUE, load_glue
+from fastprompt.data.own import load_own
+from fastprompt.data.squad import VERSION_2, SquadData, load_squad
+from fastprompt.data.sst2 import load_reviews
+from fastprompt.data.superglue import SUPERGLUE, load_superglue
 from fastprompt.errors import ConfigError
 
+_BENCHMARKS = {"glue": load_glue, "superglue": load_superglue, "qa": load_squad}
+_OF_HUB = {"glue": tuple(GLUE), "superglue": (*SUPERGLUE, "copa"), "qa": tuple(VERSION_2), "ner": ("conll2003",)}
+_OWN = ("classification", "regression")
 
-def load_task(task_name: str, dataset_name: str | None, data_dir: str | None, split: str) -> LabelledTexts:
-    """Split "train" or "validation" of a task.
+TASK_NAMES = (*_OF_HUB, "srl", "reviews", *_OWN)
+
+TaskData = LabelledTexts | MultipleChoices | TaggedTokens | SquadData
+
+
+def load_task(
+    task_name: str,
+    dataset_name: str | None,
+    data_dir: str | None,
+    split: str,
+    *,
+    label_names: Sequence[str] | None = None,
+    text_columns: Sequence[str] | None = None,
+    label_column: str = "label",
+    tag_column: int | None = None,
+) -> TaskData:
+    """A split of a task, as the dataclass of its kind.
+
+    Args:
+        task_name: glue, superglue, qa, ner, srl, reviews (embedded), or classification and regression for the user's
+            own texts.
+        dataset_name: which data set of the task; what is read from `data_dir` by ner and srl needs none.
+        data_dir: a folder with the data set's own files; None takes the hub's copy.
+        split: "train" or "validation"; glue's mnli has "validation_mismatched" too.
+        label_names: the classes or tags of training, for another split of data that do not fix them.
+        text_columns, label_column: see `load_own`; tag_column: see `read_conll`.
 
     Raises:
-        ConfigError: there is no such task or data set.
+        ConfigError: there is no such task or data set, or an option is missing.
         DataError: its files or the hub cannot be read.
     """
+    check_task(task_name, dataset_name, data_dir)
     if task_name == "reviews":
-        if dataset_name or data_dir:
-            raise ConfigError("reviews is embedded; it takes neither --dataset_name nor --data_dir.")
         return load_reviews(split)
-    if (task_name, dataset_name) == ("glue", "sst2"):
-        return load_sst2(split, data_dir)
-    named = f"{task_name}/{dataset_name}" if dataset_name else task_name or "none"
-    raise ConfigError(f"The task is {named}; there are --task_name glue --dataset_name sst2 and --task_name reviews.")
+    if task_name in _OWN:
+        regression = task_name == "regression"
+        return load_own(data_dir, split, text_columns, label_column, label_names, regression)
+    if task_name == "ner":
+        return load_ner(split, data_dir, label_names, tag_column)
+    if task_name == "srl":
+        return load_srl(split, data_dir, label_names)
+    return _BENCHMARKS[task_name](dataset_name, split, data_dir)
+
+
+def check_task(task_name: str, dataset_name: str | None, data_dir: str | None) -> None:
+    """Raises: ConfigError: there is no such task or data set, or it lies in no folder."""
+    if task_name not in TASK_NAMES:
+        raise ConfigError(f"The task is {task_name or 'none'}; there are --task_name {', '.join(TASK_NAMES)}.")
+    if task_name == "reviews" and (dataset_name or data_dir):
+        raise ConfigError("reviews is embedded; it takes neither --dataset_name nor --data_dir.")
+    if task_name in _BENCHMARKS or (task_name == "ner" and data_dir is None):
+        known = _OF_HUB[task_name]
+        if dataset_name not in known:
+            own = " (others: --data_dir)" if task_name == "ner" else ""
+            given = dataset_name or "missing"
+            raise ConfigError(f"--dataset_name is {given}; {task_name} has {', '.join(known)}{own}.")
+    elif task_name != "reviews" and data_dir is None:
+        raise ConfigError(f"{task_name} needs --data_dir, the folder with its files.")

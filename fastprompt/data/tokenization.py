@@ -1,10 +1,13 @@
 """Token ids equal to transformers' AutoTokenizer's, without importing it: that imports torch under any backend."""
 
+import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fastprompt.backbones.checkpoint import locate, read_json
-from fastprompt.errors import CheckpointError
+from fastprompt.errors import CheckpointError, ConfigError
 
 from tokenizers import BertWordPieceTokenizer
 from tokenizers import Tokenizer as FastTokenizer
@@ -49,16 +52,107 @@ class Tokenizer:
         Returns:
             One {"input_ids", "token_type_ids"} per text.
         """
-        if max_length is not None:
-            self._fast.enable_truncation(max_length)
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        encoded = self._fast.encode_batch(inputs)
-        self._fast.no_truncation()
+        encoded = _encode(self._fast, inputs, max_length)
         return [{"input_ids": e.ids, "token_type_ids": e.type_ids} for e in encoded]
+
+    def words(
+        self, sentences: Sequence[Sequence[str]], pairs: Sequence[Sequence[str]] | None, max_length: int
+    ) -> list[dict[str, list[Any]]]:
+        """Tokenise sentences that are split into words already, each word by itself as if a space stood before it.
+
+        Args:
+            pairs: second segments, split too; only the first is cut.
+
+        Returns:
+            One {"input_ids", "token_type_ids", "word_ids"} per sentence: which word of the first segment a token is
+            part of; None for special tokens and the second segment.
+        """
+        inputs = [list(words) for words in sentences]
+        if pairs is not None:
+            inputs = list(zip(inputs, map(list, pairs), strict=True))
+        strategy = "longest_first" if pairs is None else "only_first"
+        encoded = _encode(self._of_words, inputs, max_length, strategy=strategy, is_pretokenized=True)
+        return [
+            {
+                "input_ids": e.ids,
+                "token_type_ids": e.type_ids,
+                "word_ids": [w if s == 0 else None for w, s in zip(e.word_ids, e.sequence_ids, strict=True)],
+            }
+            for e in encoded
+        ]
+
+    @cached_property
+    def _of_words(self) -> FastTokenizer:
+        """The same tokenizer, byte-level vocabularies with a space before every word."""
+        state = json.loads(self._fast.to_str())
+
+        def add_spaces(part: dict[str, Any] | None) -> None:
+            if part and part["type"] == "ByteLevel":
+                part["add_prefix_space"] = True
+            for inner in (part or {}).get("pretokenizers", ()):
+                add_spaces(inner)
+
+        add_spaces(state["pre_tokenizer"])
+        return FastTokenizer.from_str(json.dumps(state))
+
+    def windows(
+        self, texts: Sequence[str], pairs: Sequence[str], max_length: int, stride: int
+    ) -> list[list[dict[str, list[Any]]]]:
+        """Tokenise pairs of texts, the second of each cut into overlapping windows.
+
+        Args:
+            max_length: tokens of a window, special ones and the whole first text included.
+            stride: tokens of the second text that two neighbours share, as in transformers.
+
+        Returns:
+            The windows of each pair, each {"input_ids", "token_type_ids", "offsets", "sequence_ids"}: an offset is a
+            token's first character and the one behind its last, in its own text; a sequence id is 0 or 1 for the text,
+            None for a special token.
+        """
+        inputs = list(zip(texts, pairs, strict=True))
+        encoded = _encode(self._fast, inputs, max_length, stride=stride, strategy="only_second")
+        return [
+            [
+                {
+                    "input_ids": e.ids,
+                    "token_type_ids": e.type_ids,
+                    "offsets": e.offsets,
+                    "sequence_ids": e.sequence_ids,
+                }
+                for e in (first, *first.overflowing)
+            ]
+            for first in encoded
+        ]
+
+    def cut(self, texts: Sequence[str], max_length: int) -> list[str]:
+        """Each text up to its `max_length`th token, special ones not counted."""
+        encoded = self._fast.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            text[: e.offsets[max_length - 1][1]] if len(e.ids) > max_length else text
+            for text, e in zip(texts, encoded, strict=True)
+        ]
+
+    def special_tokens_of_pair(self) -> int:
+        """How many special tokens a pair of texts gets."""
+        return self._fast.num_special_tokens_to_add(is_pair=True)
 
     def plain_ids(self, text: str) -> list[int]:
         """The ids of `text` without special tokens."""
         return self._fast.encode(text, add_special_tokens=False).ids
+
+
+def _encode(
+    fast: FastTokenizer, inputs: list[Any], max_length: int | None, is_pretokenized: bool = False, **truncation: Any
+) -> list[Any]:
+    if max_length is not None:
+        fast.enable_truncation(max_length, **truncation)
+    try:
+        return fast.encode_batch(inputs, is_pretokenized=is_pretokenized)
+    except Exception as error:  # the library raises bare Exception
+        raise ConfigError(f"The texts cannot be cut to max_seq_length {max_length} ({error}).") from error
+    finally:
+        fast.no_truncation()
 
 
 def _load(directory: Path, settings: dict) -> FastTokenizer:

@@ -1,0 +1,79 @@
+"""Examples -> rows of token ids, one a model's input, for each kind of task."""
+
+from functools import singledispatch
+from typing import Any
+
+from fastprompt.data.examples import LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.squad_windows import SquadWindows
+from fastprompt.data.tokenization import Tokenizer
+
+IGNORED = -100  # the label of a token that is not scored, as in transformers
+
+
+@singledispatch
+def encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None) -> list[dict[str, Any]]:
+    """One row per example: "input_ids" and "token_type_ids", cut to `max_length` tokens, and what is learnt.
+
+    - `LabelledTexts`: "labels", a class or a float; "groups" where there are some.
+    - `MultipleChoices`: ids of every choice, a list of lists; "labels".
+    - `TaggedTokens`: "labels", one a token: a word's tag at its first token, -100 elsewhere.
+    - `SquadWindows`: see its `rows`; they were cut when they were made.
+
+    Args:
+        notes: gets a line about words that are left out.
+    """
+    raise TypeError(f"{type(data).__name__} is no data set.")
+
+
+@encode.register
+def _texts(
+    data: LabelledTexts, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
+) -> list[dict[str, Any]]:
+    rows = tokenizer(data.texts, data.pairs, max_length=max_length)
+    kind = float if data.label_names is None else int
+    rows = [{**row, "labels": kind(label)} for row, label in zip(rows, data.labels, strict=True)]
+    if data.groups is not None:
+        rows = [{**row, "groups": group} for row, group in zip(rows, data.groups, strict=True)]
+    return rows
+
+
+@encode.register
+def _choices(
+    data: MultipleChoices, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
+) -> list[dict[str, Any]]:
+    texts, pairs = zip(*(choice for choices in data.choices for choice in choices), strict=True)
+    flat = iter(tokenizer(texts, pairs, max_length=max_length))
+    rows = []
+    for label in data.labels:
+        choices = [next(flat) for _ in range(data.num_choices)]
+        rows.append({name: [choice[name] for choice in choices] for name in choices[0]} | {"labels": label})
+    return rows
+
+
+@encode.register
+def _tokens(
+    data: TaggedTokens, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
+) -> list[dict[str, Any]]:
+    rows, lost, sentences = [], 0, 0
+    for row, tags in zip(tokenizer.words(data.tokens, data.pairs, max_length), data.tags, strict=True):
+        words = row.pop("word_ids")
+        first = {word: place for place, word in reversed(list(enumerate(words))) if word is not None}
+        labels = [IGNORED] * len(words)
+        for word, place in first.items():
+            labels[place] = tags[word]
+        rows.append({**row, "labels": labels})
+        lost += len(tags) - len(first)
+        sentences += len(first) < len(tags)
+    if lost and notes is not None:
+        notes.append(
+            f"{lost} words of {sentences} in {len(data)} sentences are behind {max_length} tokens (max_seq_length) or "
+            f"have none; they are neither learnt nor scored."
+        )
+    return rows
+
+
+@encode.register
+def _windows(
+    data: SquadWindows, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
+) -> list[dict[str, Any]]:
+    return data.rows()

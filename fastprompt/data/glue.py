@@ -1,0 +1,158 @@
+"""GLUE's nine tasks (Wang et al., 2018), from their official files or from the hub."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastprompt.data.examples import LabelledTexts
+from fastprompt.data.files import read_tsv
+from fastprompt.data.hub import load_from_hub
+from fastprompt.errors import DataError
+
+_ENTAILMENT = ("entailment", "not_entailment")
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """How a task is written down.
+
+    Args:
+        title: what people call it.
+        columns: of its files: text, second text where there is one, label.
+        hub_columns: the same of its rows on the hub, where they have other names; the label is "label" there.
+        label_names: the classes; None for a regression.
+        labels: the classes as its files write them; None where they write the names.
+        header: its files' columns where they have no header.
+        leaves_out_short: whether lines with too few columns are left out: QQP's official files have a few.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    label_names: tuple[str, ...] | None
+    labels: tuple[str, ...] | None = None
+    hub_columns: tuple[str, ...] | None = None
+    header: tuple[str, ...] | None = None
+    leaves_out_short: bool = False
+
+
+_NUMBERS = ("0", "1")
+_SENTENCES = ("sentence1", "sentence2")
+
+GLUE = {
+    "cola": GlueTask(
+        "CoLA",
+        ("sentence", "label"),
+        ("unacceptable", "acceptable"),
+        _NUMBERS,
+        header=("source", "label", "mark", "sentence"),
+    ),
+    "sst2": GlueTask("SST-2", ("sentence", "label"), ("negative", "positive"), _NUMBERS),
+    "mrpc": GlueTask(
+        "MRPC", ("#1 String", "#2 String", "Quality"), ("not_equivalent", "equivalent"), _NUMBERS, _SENTENCES
+    ),
+    "stsb": GlueTask("STS-B", (*_SENTENCES, "score"), None),
+    "qqp": GlueTask(
+        "QQP",
+        ("question1", "question2", "is_duplicate"),
+        ("not_duplicate", "duplicate"),
+        _NUMBERS,
+        leaves_out_short=True,
+    ),
+    "mnli": GlueTask(
+        "MNLI",
+        (*_SENTENCES, "gold_label"),
+        ("entailment", "neutral", "contradiction"),
+        hub_columns=("premise", "hypothesis"),
+    ),
+    "qnli": GlueTask("QNLI", ("question", "sentence", "label"), _ENTAILMENT),
+    "rte": GlueTask("RTE", (*_SENTENCES, "label"), _ENTAILMENT),
+    "wnli": GlueTask("WNLI", (*_SENTENCES, "label"), ("not_entailment", "entailment"), _NUMBERS),
+}
+
+
+def load_glue(dataset_name: str, split: str, data_dir: str | Path | None = None) -> LabelledTexts:
+    """Split "train" or "validation" of a task; MNLI has "validation_mismatched" too, and the matched one is its
+    "validation".
+
+    Args:
+        data_dir: a folder with the task's official files (train.tsv, dev.tsv; dev_matched.tsv and dev_mismatched.tsv of
+            MNLI; of MRPC also msr_paraphrase_train.txt with dev_ids.tsv); None takes the hub's copy.
+
+    Raises:
+        DataError: a file or the hub cannot be read, or a row is not what the task's rows are.
+    """
+    task = GLUE[dataset_name]
+    if data_dir is None:
+        return _from_hub(task, dataset_name, split)
+    folder = Path(data_dir).expanduser()
+    name = "train.tsv" if split == "train" else "dev.tsv"
+    if dataset_name == "mnli" and split != "train":
+        name = "dev_mismatched.tsv" if split == "validation_mismatched" else "dev_matched.tsv"
+    original = folder / "msr_paraphrase_train.txt"
+    if dataset_name == "mrpc" and original.exists() and not (folder / name).exists():
+        return _read(task, original, _ids_of_dev(folder / "dev_ids.tsv"), split)
+    return read_glue(dataset_name, folder / name)
+
+
+def read_glue(dataset_name: str, path: Path) -> LabelledTexts:
+    """One of a task's official files: tabs between columns, no quoting, UTF-8.
+
+    Raises:
+        DataError: with the file, the line and the mend.
+    """
+    return _read(GLUE[dataset_name], path)
+
+
+def _read(task: GlueTask, path: Path, dev: set[tuple[str, str]] | None = None, split: str = "") -> LabelledTexts:
+    """Args: dev: MRPC's pairs of ids that GLUE put into its development set; `split` keeps those, or the others."""
+    *text_columns, label_column = task.columns
+    short: list[int] | None = [] if task.leaves_out_short else None
+    columns: list[list[str]] = [[] for _ in text_columns]
+    labels: list[int | float] = []
+    for number, row in read_tsv(path, task.columns, task.header, short):
+        if dev is not None and ((row.get("#1 ID", ""), row.get("#2 ID", "")) in dev) != (split == "validation"):
+            continue
+        for column, name in zip(columns, text_columns, strict=True):
+            column.append(row[name])
+        labels.append(_label(task, row[label_column], f"{path}, line {number}"))
+    if not labels:
+        names = "<TAB>".join(task.header or task.columns)
+        raise DataError(f"{path} has no rows; {task.title}'s have the columns {names}.")
+    made = _make(task, columns, labels)
+    if short:
+        made.notes.append(f"{path}: {len(short)} lines have too few columns and are left out (the first: {short[0]}).")
+    return made
+
+
+def _label(task: GlueTask, text: str, where: str) -> int | float:
+    if task.label_names is None:
+        try:
+            score = float(text)
+        except ValueError:
+            score = -1.0
+        if not 0 <= score <= 5:
+            raise DataError(f"{where}: the score is {text!r}; {task.title}'s are numbers from 0 to 5.")
+        return score
+    labels = task.labels or task.label_names
+    if text not in labels:
+        raise DataError(
+            f"{where}: the label is {text!r}; {task.title}'s are {', '.join(labels[:-1])} and {labels[-1]}."
+        )
+    return labels.index(text)
+
+
+def _make(task: GlueTask, columns: list[list[str]], labels: list[int | float]) -> LabelledTexts:
+    texts, *pairs = columns
+    names = None if task.label_names is None else list(task.label_names)
+    return LabelledTexts(texts, labels, names, pairs[0] if pairs else None)
+
+
+def _ids_of_dev(path: Path) -> set[tuple[str, str]]:
+    return {(row["first"], row["second"]) for _, row in read_tsv(path, (), header=("first", "second"))}
+
+
+def _from_hub(task: GlueTask, dataset_name: str, split: str) -> LabelledTexts:
+    if dataset_name == "mnli" and split == "validation":
+        split = "validation_matched"
+    rows = load_from_hub(task.title, "nyu-mll/glue", dataset_name, split)
+    columns = [list(rows[name]) for name in task.hub_columns or task.columns[:-1]]
+    return _make(task, columns, list(rows["label"]))

@@ -1,0 +1,133 @@
+"""The user's own texts with classes or numbers: CSV, TSV, JSON lines, or a folder that `datasets` saved."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fastprompt.data.examples import LabelledTexts
+from fastprompt.data.files import (
+    SPLIT_NAMES,
+    Place,
+    check_columns,
+    find_split,
+    read_csv,
+    read_json_lines,
+    read_tsv,
+    shown,
+)
+from fastprompt.errors import ConfigError, DataError
+
+_WHOLE = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def load_own(
+    data_dir: str | Path,
+    split: str,
+    text_columns: Sequence[str] | None,
+    label_column: str = "label",
+    label_names: Sequence[str] | None = None,
+    regression: bool = False,
+) -> LabelledTexts:
+    """Split "train" or "validation" of a folder with train.csv, dev.jsonl or the like, or with `datasets`' own files.
+
+    Args:
+        text_columns: one column, or two for pairs of texts.
+        label_names: the classes of training; None where this is training, whose own labels they are: numbers in their
+            order, words in the alphabet's.
+        regression: labels are numbers.
+
+    Raises:
+        ConfigError: not one or two text columns.
+        DataError: a column does not exist, or with the line: a text is none, or a label is no class or no number or
+            does not occur in training.
+    """
+    if text_columns is None or not 1 <= len(text_columns) <= 2:
+        raise ConfigError("--text_columns names the column of the texts, or the two columns of pairs of texts.")
+    texts: list[list[str]] = [[] for _ in text_columns]
+    labels: list[Place] = []
+    source, rows, class_names = _open(Path(data_dir).expanduser(), split, [*text_columns, label_column])
+    for row in rows:
+        for column, name in zip(texts, text_columns, strict=True):
+            column.append(row.get(name, str))
+        labels.append(Place(row.source, row.trail, row.value[label_column]))
+    if not labels:
+        raise DataError(f"{source} has no rows.")
+    first, *second = texts
+    pairs = second[0] if second else None
+    if regression:
+        return LabelledTexts(first, [_number(label) for label in labels], None, pairs)
+    found = [_class(label) for label in labels]
+    names = list(label_names or class_names or _in_order(set(found)))
+    if len(names) < 2:
+        raise DataError(f"{source}: all labels are {names[0]!r}; two classes are wanted at least.")
+    index = {name: number for number, name in enumerate(names)}
+    for name, label in zip(found, labels, strict=True):
+        if name not in index:
+            raise label.wrong(f"the label {name!r} does not occur in training, whose labels are {shown(names)}")
+    return LabelledTexts(first, [index[name] for name in found], names, pairs)
+
+
+def _open(folder: Path, split: str, wanted: list[str]) -> tuple[Path, Iterator[Place], list[str] | None]:
+    """Where a split stands, its rows, and the classes' names where the data say them."""
+    if (folder / "dataset_dict.json").exists():
+        return folder, *_open_saved(folder, split, wanted)
+    path = find_split(folder, split, (".csv", ".tsv", ".jsonl"))
+    if path.suffix == ".jsonl":
+        return path, _checked(read_json_lines(path), wanted), None
+    lines = read_csv(path, wanted) if path.suffix == ".csv" else read_tsv(path, wanted)
+    return path, (Place(str(path), f"line {number}", row) for number, row in lines), None
+
+
+def _checked(rows: Iterator[Place], wanted: list[str]) -> Iterator[Place]:
+    for row in rows:
+        if not isinstance(row.value, dict):
+            raise row.wrong(f"an object is wanted, not {type(row.value).__name__}")
+        check_columns(f"{row.source}, {row.trail}", wanted, list(row.value))
+        yield row
+
+
+def _open_saved(folder: Path, split: str, wanted: list[str]) -> tuple[Iterator[Place], list[str] | None]:
+    """A folder that `DatasetDict.save_to_disk` made."""
+    import datasets
+
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} cannot be read by datasets ({error}); save it again with save_to_disk.") from error
+    found = [name for name in SPLIT_NAMES[split] if name in saved]
+    if not found:
+        raise DataError(f"{folder} has the splits {', '.join(saved)}; it lacks {split!r}.")
+    rows, label = saved[found[0]], wanted[-1]
+    check_columns(f"{folder}, {found[0]}", wanted, rows.column_names)
+    names = getattr(rows.features[label], "names", None)
+    if names is not None:
+        rows = ({**row, label: names[row[label]] if row[label] in range(len(names)) else None} for row in rows)
+    return (Place(f"{folder}, {found[0]}", f"row {number}", row) for number, row in enumerate(rows)), names
+
+
+def _number(label: Place) -> float:
+    try:
+        value = math.nan if isinstance(label.value, bool) else float(label.value)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise label.wrong(f"the label is {label.value!r}; a regression wants numbers")
+    return value
+
+
+def _class(label: Place) -> str:
+    """The name of a class: a word, a whole number, or true and false."""
+    value = label.value
+    if isinstance(value, str) and value.strip() and not (_NUMBER.fullmatch(value) and not _WHOLE.fullmatch(value)):
+        return value
+    if isinstance(value, int):  # bool too
+        return json.dumps(value)
+    kept = "is empty" if value is None or not str(value).strip() else f"is {value!r}"
+    raise label.wrong(f"the label {kept}; classes are words or whole numbers (numbers: --task_name regression)")
+
+
+def _in_order(names: set[str]) -> list[str]:
+    return sorted(names, key=int if all(map(_WHOLE.fullmatch, names)) else None)

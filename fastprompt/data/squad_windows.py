@@ -1,0 +1,129 @@
+"""SQuAD's questions as windows of tokens: the question, and as much of its context as fits beside it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastprompt.data.squad import SquadData, SquadQuestion
+from fastprompt.data.tokenization import Tokenizer
+from fastprompt.errors import ConfigError
+
+import numpy
+
+_CHUNK = 512  # questions tokenised together; an encoding takes far more memory than what is kept of it
+
+
+@dataclass(slots=True)
+class Window:
+    """One input: [CLS] question [SEP] part of the context [SEP].
+
+    Attributes:
+        question: the place of its question in the data.
+        input_ids, token_type_ids: (T,).
+        offsets: (T, 2) each token's first character in the context and the one behind its last; -1 outside the
+            context.
+        start, end: first and last token of the first answer; 0, the first token, where the window does not hold all of
+            it.
+    """
+
+    question: int
+    input_ids: numpy.ndarray
+    token_type_ids: numpy.ndarray
+    offsets: numpy.ndarray
+    start: int
+    end: int
+
+
+@dataclass
+class SquadWindows:
+    """What a model reads of a split.
+
+    Attributes:
+        notes: what was cut on the way, for the user to read.
+    """
+
+    data: SquadData
+    windows: list[Window]
+    notes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One {"input_ids", "token_type_ids", "start_positions", "end_positions", "window_ids"} per window."""
+        return [
+            {
+                "input_ids": window.input_ids,
+                "token_type_ids": window.token_type_ids,
+                "start_positions": window.start,
+                "end_positions": window.end,
+                "window_ids": number,
+            }
+            for number, window in enumerate(self.windows)
+        ]
+
+
+def make_windows(
+    data: SquadData,
+    tokenizer: Tokenizer,
+    max_seq_length: int = 384,
+    doc_stride: int | None = None,
+    max_query_length: int = 64,
+) -> SquadWindows:
+    """Cut every question's context into windows of at most `max_seq_length` tokens.
+
+    Args:
+        doc_stride: tokens of the context that two neighbouring windows share; None for a third of `max_seq_length`,
+            which is P-Tuning v2's 128 of 384.
+        max_query_length: cut questions to so many tokens.
+
+    Raises:
+        ConfigError: beside the longest question there is no room for a context.
+    """
+    stride = max_seq_length // 3 if doc_stride is None else doc_stride
+    room = max_seq_length - max_query_length - tokenizer.special_tokens_of_pair()
+    if max_query_length < 1 or not 0 <= stride < room:
+        raise ConfigError(
+            f"max_seq_length {max_seq_length} leaves {room} tokens for the context beside a question of "
+            f"max_query_length {max_query_length}; that must be more than doc_stride, which is {stride}."
+        )
+    windows: list[Window] = []
+    cut = lost = 0
+    for start in range(0, len(data.questions), _CHUNK):
+        chunk = data.questions[start : start + _CHUNK]
+        texts = [question.question.lstrip() for question in chunk]  # P-Tuning v2 does; some begin with many spaces
+        shorter = tokenizer.cut(texts, max_query_length)
+        cut += sum(a != b for a, b in zip(texts, shorter, strict=True))
+        encoded = tokenizer.windows(shorter, [q.context for q in chunk], max_seq_length, stride)
+        for number, (question, parts) in enumerate(zip(chunk, encoded, strict=True), start):
+            found = list(_windows_of(number, question, parts))
+            lost += bool(question.answers) and not any(window.end for window in found)
+            windows += found
+    notes = []
+    if cut:
+        notes.append(f"{cut} of {len(data)} questions were cut to {max_query_length} tokens (max_query_length).")
+    if lost:
+        notes.append(f"{lost} of {len(data)} questions have no window that holds their answer; they teach no answer.")
+    return SquadWindows(data, windows, notes)
+
+
+def _windows_of(number: int, question: SquadQuestion, parts: list[dict[str, list[Any]]]) -> Iterator[Window]:
+    for part in parts:
+        offsets = numpy.array(part["offsets"], dtype="int32").reshape(-1, 2)
+        offsets[[sequence != 1 for sequence in part["sequence_ids"]]] = -1
+        start, end = _locate(question.answers[0], offsets) if question.answers else (0, 0)
+        ids, types = (numpy.array(part[name], dtype="int32") for name in ("input_ids", "token_type_ids"))
+        yield Window(number, ids, types, offsets, start, end)
+
+
+def _locate(answer: tuple[str, int], offsets: numpy.ndarray) -> tuple[int, int]:
+    """First and last token of an answer; (0, 0) where the window does not hold all of it."""
+    text, first = answer
+    last = first + len(text.rstrip())
+    first += len(text) - len(text.lstrip())
+    begins, ends = offsets.T
+    inside = numpy.flatnonzero(begins >= 0)
+    if not len(inside) or begins[inside[0]] > first or ends[inside[-1]] < last:
+        return 0, 0
+    # Neighbours may share a character whose bytes are tokens of their own.
+    return int(inside[ends[inside] > first][0]), int(inside[begins[inside] < last][-1])

@@ -1,0 +1,159 @@
+"""SuperGLUE's tasks but ReCoRD (Wang et al., 2019), from JSON lines or the hub, posed as P-Tuning v2 poses them."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastprompt.data.examples import LabelledTexts, MultipleChoices
+from fastprompt.data.files import Place, find_split, read_json_lines
+from fastprompt.data.hub import load_from_hub
+from fastprompt.errors import DataError
+
+_TRUTH = ("False", "True")
+_JOINERS = {"cause": "because", "effect": "so"}
+
+
+@dataclass
+class _Example:
+    place: Place  # where the label stands
+    text: str
+    pair: str
+    group: object = None
+
+
+def _plain(text: str, pair: str) -> Callable[[Place], Iterator[_Example]]:
+    """Two columns as they are."""
+
+    def examples(row: Place) -> Iterator[_Example]:
+        yield _Example(row, row.get(text, str), row.get(pair, str))
+
+    return examples
+
+
+def _wic(row: Place) -> Iterator[_Example]:
+    """Each sentence behind the word whose sense is asked for."""
+    word = row.get("word", str)
+    yield _Example(row, *(f"{word}: {row.get(name, str)}" for name in ("sentence1", "sentence2")))
+
+
+def _wsc(row: Place) -> Iterator[_Example]:
+    """The pronoun between asterisks; the second text is what it may stand for."""
+    spans = row.child("target") if "target" in row.value else row  # the hub's rows are flat
+    words, index = row.get("text", str).split(), spans.get("span2_index", int)
+    if not 0 <= index < len(words):
+        raise row.wrong(f"span2_index is {index}; the text has {len(words)} words")
+    words[index] = f"*{words[index]}*"
+    yield _Example(row, " ".join(words), spans.get("span1_text", str))
+
+
+def _multirc(row: Place) -> Iterator[_Example]:
+    """One example an answer, read behind its question; all of a question's are one group."""
+    if "passage" not in row.value:  # the hub's rows are one an answer
+        index = row.child("idx")
+        group = index.get("paragraph", int), index.get("question", int)
+        pair = f"{row.get('question', str)} {row.get('answer', str)}"
+        yield _Example(row, row.get("paragraph", str), pair, group)
+        return
+    passage = row.child("passage")
+    for question in passage.items("questions"):
+        for answer in question.items("answers"):
+            pair = f"{question.get('question', str)} {answer.get('text', str)}"
+            yield _Example(answer, passage.get("text", str), pair, question.trail)
+
+
+@dataclass(frozen=True)
+class SuperGlueTask:
+    """Args: title: what people call it; label_names: its classes; examples: those of one row."""
+
+    title: str
+    label_names: tuple[str, ...]
+    examples: Callable[[Place], Iterator[_Example]]
+
+
+SUPERGLUE = {
+    "boolq": SuperGlueTask("BoolQ", _TRUTH, _plain("question", "passage")),
+    "cb": SuperGlueTask("CB", ("entailment", "contradiction", "neutral"), _plain("premise", "hypothesis")),
+    "rte": SuperGlueTask("RTE", ("entailment", "not_entailment"), _plain("premise", "hypothesis")),
+    "wic": SuperGlueTask("WiC", _TRUTH, _wic),
+    "wsc": SuperGlueTask("WSC", _TRUTH, _wsc),
+    "multirc": SuperGlueTask("MultiRC", _TRUTH, _multirc),
+}
+
+
+def load_superglue(
+    dataset_name: str, split: str, data_dir: str | Path | None = None
+) -> LabelledTexts | MultipleChoices:
+    """Split "train" or "validation" of a task; COPA's are `MultipleChoices`.
+
+    Args:
+        data_dir: a folder with the task's official train.jsonl and val.jsonl; None takes the hub's copy.
+
+    Raises:
+        DataError: a file or the hub cannot be read, or a row is not what the task's rows are.
+    """
+    if data_dir is None:
+        title = "COPA" if dataset_name == "copa" else SUPERGLUE[dataset_name].title
+        found = load_from_hub(title, "aps/super_glue", dataset_name, split, "refs/convert/parquet")
+        rows = (Place(f"the hub's {title}", f"row {number}", row) for number, row in enumerate(found))
+    else:
+        rows = read_json_lines(find_split(data_dir, split, (".jsonl",)))
+    return copa_from_rows(rows) if dataset_name == "copa" else superglue_from_rows(dataset_name, rows)
+
+
+def superglue_from_rows(dataset_name: str, rows: Iterable[Place]) -> LabelledTexts:
+    """Pairs of texts from the rows of a task, MultiRC's with their questions as groups.
+
+    Raises:
+        DataError: with the row and the mend.
+    """
+    task = SUPERGLUE[dataset_name]
+    examples = [example for row in rows for example in task.examples(row)]
+    if not examples:
+        raise DataError(f"There are no rows of {task.title}; its files have one JSON object a line.")
+    groups = {example.group: number for number, example in enumerate(examples)}
+    return LabelledTexts(
+        [example.text for example in examples],
+        [_label(example.place, task.label_names) for example in examples],
+        list(task.label_names),
+        [example.pair for example in examples],
+        [groups[example.group] for example in examples] if dataset_name == "multirc" else None,
+    )
+
+
+def _label(place: Place, names: tuple[str, ...]) -> int:
+    """The class: a name, a truth value, or an index, as the hub and MultiRC write it."""
+    label = place.get("label", str, bool, int)
+    if isinstance(label, bool) and names == _TRUTH:
+        return int(label)
+    if isinstance(label, str) and label in names:
+        return names.index(label)
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names):
+        return label
+    raise place.wrong(f"the label is {label!r}; there are {', '.join(names)}")
+
+
+def copa_from_rows(rows: Iterable[Place]) -> MultipleChoices:
+    """COPA (Roemmele et al., 2011): what is the premise's cause, or its effect? Choices are choice1, choice2, ...
+
+    Raises:
+        DataError: with the row: other choices than the first row has, or a label that is none of them.
+    """
+    choices, labels = [], []
+    for row in rows:
+        asked = row.get("question", str)
+        if asked not in _JOINERS:
+            raise row.wrong(f"the question is {asked!r}; it is cause or effect")
+        premise = f"{row.get('premise', str)} {_JOINERS[asked]}"
+        count = next(number for number in itertools.count() if f"choice{number + 1}" not in row.value)
+        if count < 2 or (choices and count != len(choices[0])):
+            wanted = f"the first row has {len(choices[0])}" if choices else "two or more are wanted"
+            raise row.wrong(f"it has {count} choices; {wanted}")
+        label = row.get("label", int)
+        if not 0 <= label < count:
+            raise row.wrong(f"the label is {label}; there are {count} choices, counted from 0")
+        choices.append([(premise, row.get(f"choice{number}", str)) for number in range(1, count + 1)])
+        labels.append(label)
+    if not choices:
+        raise DataError("There are no rows of COPA; its files have one JSON object a line.")
+    return MultipleChoices(choices, labels)
