@@ -16,7 +16,7 @@ if os.environ.get("FASTNLP_BACKEND") != "jittor":
     pytest.skip("set FASTNLP_BACKEND=jittor", allow_module_level=True)
 
 import fastprompt  # noqa: F401  its import hook prepares jittor and mends fastNLP
-from fastprompt.drivers.jittor import driver, loader, nn, ops, optim, runtime
+from fastprompt.drivers.jittor import driver, kernels, loader, nn, ops, optim, runtime
 from fastprompt.errors import BackendError, CheckpointError
 
 import jittor
@@ -530,3 +530,15 @@ def test_another_shape_compiles_nothing():
     for length in (5, 9, 13):
         step(length)
     assert set(Path(jittor.flags.cache_path, "jit").iterdir()) == compiled
+
+
+def test_padding_is_not_trained_where_the_kernels_cannot_run_either(monkeypatch):
+    monkeypatch.setattr(kernels, "usable", lambda *inputs: False)
+    layer = nn.Embedding(3, 2, padding_idx=1)
+    table = numpy.arange(6, dtype="float32").reshape(3, 2)
+    nn.set_value(layer.weight, table)
+    rows = layer(ops.tensor(numpy.array([[1, 2]])))
+    assert (ops.to_numpy(rows) == table[[[1, 2]]]).all()
+    (gradient,) = ops.gradients(ops.mean(rows * rows), [layer.weight])
+    assert not gradient[1].any()
+    assert gradient[2].all()

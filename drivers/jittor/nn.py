@@ -114,10 +114,14 @@ class Embedding(Module):
             self.weight[self.padding_idx] = 0
 
     def forward(self, ids: Var) -> Var:
+        flat = ids.reshape((-1,))
         if kernels.usable(self.weight):
-            rows = _Lookup(self.padding_idx)(ids.reshape((-1,)), self.weight)
+            rows = _Lookup(self.padding_idx)(flat, self.weight)
         else:
-            rows = self.weight[ids.reshape((-1,))]
+            rows = self.weight[flat]
+            if self.padding_idx is not None:
+                padding = (flat == self.padding_idx).reshape((-1, 1)).expand(rows.shape)
+                rows = jittor.where(padding, rows.detach(), rows)
         return rows.reshape((*ids.shape, self.embedding_dim))
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastprompt.backbones.family import family_of, padding_id
 from fastprompt.backbones.portable import PortableBackbone, activation, join_heads, prepend, split_heads
 from fastprompt.framework import nn, ops
 
@@ -9,8 +10,12 @@ from fastprompt.framework import nn, ops
 class BertEmbeddings(nn.Module):
     def __init__(self, config: dict[str, Any], width: int) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config["vocab_size"], width)
-        self.position_embeddings = nn.Embedding(config["max_position_embeddings"], width)
+        padding = padding_id(config)
+        self.word_embeddings = nn.Embedding(config["vocab_size"], width, padding_idx=padding)
+        follow = family_of(config["model_type"]).positions_follow_padding  # then padding has a position of its own
+        self.position_embeddings = nn.Embedding(
+            config["max_position_embeddings"], width, padding_idx=padding if follow else None
+        )
         self.token_type_embeddings = nn.Embedding(config["type_vocab_size"], width)
         self.LayerNorm = nn.LayerNorm(width, eps=config.get("layer_norm_eps", 1e-12))
         self.dropout = nn.Dropout(config.get("hidden_dropout_prob", 0.1))

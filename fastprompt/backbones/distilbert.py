@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastprompt.backbones.family import padding_id
 from fastprompt.backbones.portable import PortableBackbone, activation, join_heads, prepend, split_heads
 from fastprompt.framework import nn, ops
 
@@ -11,7 +12,7 @@ _EPS = 1e-12  # fixed in the stock model
 class Embeddings(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config["vocab_size"], config["dim"])
+        self.word_embeddings = nn.Embedding(config["vocab_size"], config["dim"], padding_idx=padding_id(config))
         self.position_embeddings = nn.Embedding(config["max_position_embeddings"], config["dim"])
         self.LayerNorm = nn.LayerNorm(config["dim"], eps=_EPS)
         self.dropout = nn.Dropout(config.get("dropout", 0.1))

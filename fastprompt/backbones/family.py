@@ -51,6 +51,11 @@ def family_of(model_type: str) -> Family:
     return FAMILIES.get(model_type, Family(model_type.split("-")[0]))
 
 
+def padding_id(config: dict[str, Any]) -> int | None:
+    """The token id of padding, whose embedding is never trained; None where config.json says that there is none."""
+    return config.get("pad_token_id", 1 if family_of(config["model_type"]).positions_follow_padding else 0)
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The sizes a prompt is made for, whatever config.json calls them."""
@@ -80,7 +85,7 @@ def geometry(config: dict[str, Any]) -> Geometry:
     heads = first("num_attention_heads", "n_heads", "n_head")
     positions = config.get("max_position_embeddings") or config.get("n_positions")
     if positions and family_of(config["model_type"]).positions_follow_padding:
-        positions -= config.get("pad_token_id", 1) + 1
+        positions -= padding_id(config) + 1
     return Geometry(
         layers=first("num_hidden_layers", "n_layers", "n_layer") * config.get("inner_group_num", 1),  # ALBERT's inner
         heads=heads,

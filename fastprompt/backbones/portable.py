@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fastprompt.backbones.family import family_of, geometry
+from fastprompt.backbones.family import family_of, geometry, padding_id
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 
@@ -162,7 +162,7 @@ def positions(config: dict[str, Any], like: Any, input_ids: Any | None, shift: i
     batch, length = like.shape[:2]
     if not family_of(config["model_type"]).positions_follow_padding:
         return ops.expand(ops.reshape(ops.arange(length, like=like) + shift, (1, length)), (batch, length))
-    padding = config.get("pad_token_id", 1)
+    padding = padding_id(config)
     if input_ids is None:
         steps = ops.arange(length, like=like) + (padding + 1 + shift)
         return ops.expand(ops.reshape(steps, (1, length)), (batch, length))
