@@ -88,6 +88,13 @@ def test_mixed_batches_on_families_of_transformers(saved, family):
     check_mix(saved(family), MIXES["all"], batch(len(MIXES["all"])))
 
 
+@pytest.mark.skipif(fp.backend() != "torch", reason="stock transformers models run on torch")
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("family", ["mpnet", "deberta", "deberta-v3"])
+def test_mixed_batches_on_families_with_an_attention_of_their_own(saved, family, padded):
+    check_mix(saved(family), MIXES["deep"], batch(len(MIXES["deep"]), padded=padded))
+
+
 @pytest.mark.parametrize("mix", ["deep", "all"])
 def test_a_batch_without_padding_may_be_mixed(saved, mix):
     """transformers drops the mask of such a batch, and the shorter prefixes' padding must stay unseen."""

@@ -59,7 +59,11 @@ class _PrefixAttention:
     ) -> torch.Tensor:
         prefix_key, prefix_value = (x.to(key.dtype) for x in prefix)
         key, value = torch.cat([prefix_key, key], dim=2), torch.cat([prefix_value, value], dim=2)
-        bias = F.pad(bias, (prefix_key.shape[2], 0))  # 0 for the prefix, which all see
+        bias = F.pad(bias, (prefix_key.shape[2], 0))  # 0 for the prefix
+        given = self._fastprompt_calls.prefix  # None while recording
+        if given is not None and given.mask is not None:  # rows see prefixes of unequal lengths
+            unseen = F.pad(given.mask == 0, (0, query.shape[2]))  # (B, P + T)
+            bias = torch.where(unseen[:, None, None], torch.finfo(bias.dtype).min, bias)
         scores = torch.matmul(query * scale, key.transpose(-1, -2)) + bias  # (B, heads, T, P + T)
         attended = torch.matmul(self.dropout(torch.softmax(scores, dim=-1)), value)
         return attended.transpose(1, 2).flatten(2)  # (B, T, heads * head_dim)
