@@ -45,6 +45,9 @@ def batches(model):
             batch = {"input_ids": ids, "attention_mask": mask}
             if model.backbone.takes_token_types:
                 batch["token_type_ids"] = mask * (numpy.arange(length) >= length // 2)
+            if model.task == "multiple_choice":
+                yield {name: array[None] for name, array in batch.items()}  # one question of so many choices
+                batch = {name: array[:, None] for name, array in batch.items()}
             yield batch
 
 
@@ -73,6 +76,16 @@ def check(model, path):
 @pytest.mark.parametrize("case", CASES)
 def test_an_exported_model_gives_the_models_logits(tiny, tmp_path, case):
     model = made(tiny[case.split()[0]], CASES[case])
+    model.export(tmp_path / "model.onnx")
+    check(model, tmp_path / "model.onnx")
+
+
+@on_torch
+@pytest.mark.parametrize(
+    "kind", [fp.PromptForTokenClassification, fp.PromptForQuestionAnswering, fp.PromptForMultipleChoice]
+)
+def test_every_task_gives_the_models_logits(tiny, tmp_path, kind):
+    model = kind.from_pretrained(tiny["bert"], fp.ShallowPrefixConfig(pre_seq_len=3))
     model.export(tmp_path / "model.onnx")
     check(model, tmp_path / "model.onnx")
 
@@ -126,6 +139,7 @@ def test_the_file_says_whose_it_is_and_not_where_it_was_made(exported):
     found = session_of(path).get_modelmeta().custom_metadata_map
     assert json.loads(found["labels"]) == ["差评", "好评"]
     assert found["task"] == "sequence_classification"
+    assert json.loads(found["problem_type"]) == "single_label_classification"
     assert found["method"] == model.method_config.method
     assert found["max_length"] == str(model.max_length)
     assert found["backbone"] == model.checkpoint.name

@@ -89,10 +89,14 @@ def _trace(model: "PromptModel") -> torch.onnx.ONNXProgram:
 
     # 2 rows of 3: a size of 1 would be taken for a constant, and a padded row keeps the mask from being one
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]], device=device_of(model))
+    names = ["batch", "length"]
+    if model.task == "multiple_choice":
+        mask, names = torch.stack([mask, mask]), ["batch", "choices", "length"]
     inputs = {"input_ids": mask * 2, "attention_mask": mask}
     if model.backbone.takes_token_types:
         inputs["token_type_ids"] = mask * 0
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=model.max_length)}
+    limits = {"length": model.max_length}
+    sizes = {axis: torch.export.Dim(name, max=limits.get(name)) for axis, name in enumerate(names)}
     with _served(model) as served, _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
@@ -117,6 +121,7 @@ def _description(model: "PromptModel") -> dict[str, str]:
     return {
         "task": model.task,
         "method": model.method_config.method,
+        "problem_type": json.dumps(model.problem_type),
         "labels": json.dumps(model.label_names, ensure_ascii=False),
         "max_length": json.dumps(model.max_length),
         "backbone": model.checkpoint.name,

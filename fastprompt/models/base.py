@@ -417,8 +417,9 @@ class PromptModel(nn.Module):
         """Write the model as ONNX for serving, its prompt baked in as constants; on torch only.
 
         The graph takes input_ids, attention_mask and, where the family has them, token_type_ids, int64 (B, T) with B
-        and T free, and gives logits; its metadata name task, method, labels, max_length and backbone. Weights above
-        2 GiB go to `path` + ".data" beside it. Both are written whole or not at all.
+        and T free, of multiple choice (B, C, T), and gives logits; its metadata name task, problem_type, method,
+        labels, max_length and backbone. Weights above 2 GiB go to `path` + ".data" beside it. Both are written whole
+        or not at all.
 
         Raises:
             BackendError: another framework than torch, or the exporter's packages are missing.
