@@ -39,7 +39,10 @@ _EXPORTS = {
     "load_tokenizer": "fastprompt.data.tokenization",
     "load_sst2": "fastprompt.data.sst2",
     "load_reviews": "fastprompt.data.sst2",
+    "load_task": "fastprompt.data.tasks",
+    "make_windows": "fastprompt.data.squad_windows",
     "make_dataloader": "fastprompt.data.loading",
+    "task_metrics": "fastprompt.metrics.tasks",
     "FastpromptError": "fastprompt.errors",
 }
 

@@ -7,7 +7,7 @@ from fastprompt.data.examples import LabelledTexts, MultipleChoices, TaggedToken
 from fastprompt.data.squad_windows import SquadWindows
 from fastprompt.data.tokenization import Tokenizer
 
-IGNORED = -100  # the label of a token that is not scored, as in transformers
+IGNORED = -100  # the label of what does not count, as in torch and transformers
 
 
 @singledispatch

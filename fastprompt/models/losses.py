@@ -2,10 +2,9 @@
 
 from typing import Any
 
+from fastprompt.data.encoding import IGNORED
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
-
-IGNORED = -100  # the label of what does not count, as in torch
 
 
 def class_loss(logits: Any, labels: Any) -> Any:
