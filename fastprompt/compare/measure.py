@@ -94,7 +94,8 @@ def measure(model: Any, batch: dict[str, Any], job: Job) -> dict[str, numpy.ndar
     tuned = model.tuned_parameters()
     output = model(**batch, output_hidden_states=True)
     states = dict(enumerate(output.hidden_states))
-    real = ops.to_numpy(batch["attention_mask"])
+    real = ops.to_numpy(batch["attention_mask"])  # (B, T), or (B, C, T) of multiple choice
+    real = real.reshape(-1, real.shape[-1])
     found = {f"hidden.{index:02d}": _without_padding(ops.to_numpy(state), real) for index, state in states.items()}
     found |= {"logits": ops.to_numpy(output.logits), "loss": ops.to_numpy(output.loss)}
     reached = {index: state for index, state in states.items() if index >= _first_trained(model, len(states))}
