@@ -72,7 +72,7 @@ def compared(fastprompt, task, tmp_path_factory):
 def test_parity_of_a_trained_prompt_holds_on_real_weights(fastprompt, minilm, tmp_path, run_python):
     """Twenty tokens on MiniLM, trained under torch; every quantity of the three frameworks inside its budget."""
     trained = ["-m", "fastprompt.cli", "train", "--model_name_or_path", minilm, "--task_name", "reviews"]
-    run_python("torch", *trained, "--max_train_samples", "320", "--output_dir", tmp_path / "prompt")
+    run_python("torch", *trained, "--max_train_samples", "160", "--output_dir", tmp_path / "prompt")
     done = fastprompt(
         *("parity", "--model_name_or_path", minilm, "--prompt", tmp_path / "prompt", "--output_dir", tmp_path / "out")
     )

@@ -12,6 +12,7 @@ from fastprompt.framework import ops
 from fastprompt.interchange import read_prompt
 from fastprompt.prefix_layout import from_chunks, from_halves, to_chunks, to_halves
 
+import ml_dtypes
 import numpy
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -196,6 +197,15 @@ def test_a_paddlenlp_projection_is_replaced_by_what_it_made(prefix_model, tiny, 
     numpy.testing.assert_allclose(to_halves(tensors["key"], tensors["value"]), expected, atol=1e-5)
 
 
+def test_a_bfloat16_prefix_of_paddle_is_read_as_the_numbers_it_stands_for(prefix_model, tiny, tmp_path):
+    folder, rows = prefix_model
+    rough = rows.astype(ml_dtypes.bfloat16)
+    (folder / paddlenlp.WEIGHTS).write_bytes(pickle.dumps({"0.weight": rough.view("uint16")}, protocol=4))
+    fp.import_prompt("paddlenlp", folder, tmp_path / "prompt", tiny["bert"])
+    tensors = read_prompt(tmp_path / "prompt").tensors
+    assert numpy.array_equal(to_halves(tensors["key"], tensors["value"]), rough.astype("float32"))
+
+
 @pytest.mark.skipif(fp.backend() != "paddle", reason="paddle reads and writes its own files")
 def test_paddle_reads_what_is_written_and_the_other_way_round(prefix_model, tiny, tmp_path):
     import paddle
@@ -278,7 +288,7 @@ def test_a_truncated_file_is_refused(adapters, their_checkpoints, prefix_model, 
 
 def test_another_backbone_is_refused(adapters, their_checkpoints, tiny, tmp_path):
     told = refused("peft", adapters["roberta-prefix-0.3"], tmp_path / "out", tiny["bert"])
-    assert "classifier" in told
+    assert "another backbone" in told
     told = refused("p-tuning-v2", their_checkpoints["plain-bin"], tmp_path / "out", tiny["bert-sharded"].parent)
     assert "has no config.json" in told
     tensors = load_file(tiny["bert"] / "model.safetensors")
@@ -289,11 +299,104 @@ def test_another_backbone_is_refused(adapters, their_checkpoints, tiny, tmp_path
     assert "bert.encoder.layer.1.output.dense.bias is not that of" in told
 
 
+def edited(folder, target, **changes):
+    """A copy of a folder whose config.json, adapter_config.json or prefix_config.json has other values."""
+    shutil.copytree(folder, target)
+    path = next(path for path in target.iterdir() if path.name.endswith("config.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return target
+
+
+def test_an_adapter_of_another_backbone_of_the_same_sizes_is_refused(adapters, tiny, tmp_path):
+    tensors = load_file(tiny["bert"] / "model.safetensors")
+    tensors["encoder.layer.1.output.dense.bias"] += 1
+    shutil.copytree(tiny["bert"], tmp_path / "other")
+    save_file(tensors, tmp_path / "other/model.safetensors")
+    told = refused("peft", adapters["bert-prefix-0.3"], tmp_path / "out", tmp_path / "other")
+    assert f"is for {tiny['bert']}, whose weights are not {tmp_path / 'other'}'s" in told
+
+
+def test_a_prefix_of_another_number_of_heads_is_refused(adapters, prefix_model, tiny, tmp_path):
+    adapter = edited(adapters["bert-prefix-0.3"], tmp_path / "adapter", num_attention_heads=8)
+    assert "num_attention_heads=8" in refused("peft", adapter, tmp_path / "out", tiny["bert"])
+    prefix = edited(prefix_model[0], tmp_path / "prefix", num_attention_heads=8)
+    assert "num_attention_heads=8" in refused("paddlenlp", prefix, tmp_path / "out", tiny["bert"])
+
+
+def test_a_checkpoint_without_all_of_its_backbone_is_refused(their_checkpoints, tiny, tmp_path):
+    shutil.copytree(their_checkpoints["plain-safetensors"], tmp_path / "less")
+    tensors = load_file(tmp_path / "less/model.safetensors")
+    del tensors["bert.encoder.layer.0.output.dense.bias"]
+    save_file(tensors, tmp_path / "less/model.safetensors")
+    told = refused("p-tuning-v2", tmp_path / "less", tmp_path / "out", tiny["bert"])
+    assert "lacks bert.encoder.layer.0.output.dense.bias" in told
+
+
+@pytest.mark.once
+def test_a_pickle_of_old_torch_is_refused_wherever_it_is_cut(their_checkpoints, tiny, tmp_path):
+    import torch
+
+    folder = shutil.copytree(their_checkpoints["plain-bin"], tmp_path / "old")
+    path = folder / "pytorch_model.bin"
+    torch.save(torch.load(path), path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for share in (0, 0.01, 0.02, 0.05, 0.5, 0.99):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        assert "is cut short" in refused("p-tuning-v2", folder, tmp_path / "out", tiny["bert"])
+
+
+def test_values_that_no_prompt_can_have_are_refused_with_their_file(
+    adapters, their_checkpoints, prefix_model, tiny, tmp_path
+):
+    for kind, folder, changes in (
+        ("peft", adapters["bert-prefix-0.3"], {"num_virtual_tokens": "x"}),
+        ("peft", adapters["bert-ptuning-0.3"], {"encoder_dropout": "x"}),
+        ("p-tuning-v2", their_checkpoints["plain-safetensors"], {"hidden_dropout_prob": "x"}),
+        ("paddlenlp", prefix_model[0], {"num_prefix_tokens": "x"}),
+    ):
+        target = edited(folder, tmp_path / str(len(list(tmp_path.iterdir()))), **changes)
+        assert "config.json holds what no prompt can have" in refused(kind, target, tmp_path / "out", tiny["bert"])
+
+
+def test_what_stands_beside_a_paddlenlp_prefix_is_not_passed_over(prefix_model, tiny, tmp_path):
+    folder, rows = prefix_model
+    beside = {"classifier.weight": numpy.ones((32, 2), "float32")}
+    (folder / paddlenlp.WEIGHTS).write_bytes(pickle.dumps({"0.weight": rows, **beside}, protocol=4))
+    assert "a tensor classifier.weight" in refused("paddlenlp", folder, tmp_path / "out", tiny["bert"])
+    (folder / paddlenlp.WEIGHTS).write_bytes(pickle.dumps({"0.weight": rows, "note": "x"}, protocol=4))
+    assert "more than tensors" in refused("paddlenlp", folder, tmp_path / "out", tiny["bert"])
+
+
+def test_the_backbones_own_folder_is_never_written(their_checkpoints, tiny, tmp_path):
+    shutil.copytree(tiny["bert"], tmp_path / "backbone")
+    fp.import_prompt("p-tuning-v2", their_checkpoints["plain-safetensors"], tmp_path / "prompt", tmp_path / "backbone")
+    with pytest.raises(ConfigError, match="the backbone's own folder"):
+        fp.export_prompt("p-tuning-v2", tmp_path / "prompt", tmp_path / "backbone", overwrite=True)
+    for path in tiny["bert"].iterdir():
+        assert (tmp_path / "backbone" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_frozen_head_of_the_backbones_own_goes_along(their_checkpoints, tiny, tmp_path):
+    backbone = shutil.copytree(tiny["bert"], tmp_path / "classifier")
+    stock = {f"bert.{name}": array for name, array in load_file(backbone / "model.safetensors").items()}
+    head = {"classifier.weight": numpy.ones((2, 32), "float32"), "classifier.bias": numpy.ones(2, "float32")}
+    save_file({**stock, **head}, backbone / "model.safetensors", {"format": "pt"})
+    config = fp.PTuningV2Config(pre_seq_len=2, shift_positions=True, train_head=False)
+    model = fp.PromptForSequenceClassification.from_pretrained(backbone, config, num_labels=2)
+    model.save_pretrained(tmp_path / "prompt")
+    for kind, file in (("peft", "adapter_model.safetensors"), ("p-tuning-v2", "model.safetensors")):
+        fp.export_prompt(kind, tmp_path / "prompt", tmp_path / kind)
+        found = {name.removeprefix("base_model."): array for name, array in load_file(tmp_path / kind / file).items()}
+        for name, array in head.items():
+            assert numpy.array_equal(found[name], array)
+
+
 def test_a_pooler_that_peft_left_random_is_refused(adapters, tiny, tmp_path):
     tensors = {n: x for n, x in load_file(tiny["bert"] / "model.safetensors").items() if "pooler" not in n}
-    shutil.copytree(tiny["bert"], tmp_path / "bare")
-    save_file(tensors, tmp_path / "bare/model.safetensors")
-    assert "has no pooler" in refused("peft", adapters["bert-prefix-0.3"], tmp_path / "out", tmp_path / "bare")
+    bare = shutil.copytree(tiny["bert"], tmp_path / "bare")
+    save_file(tensors, bare / "model.safetensors")
+    adapter = edited(adapters["bert-prefix-0.3"], tmp_path / "adapter", base_model_name_or_path=str(bare))
+    assert "has no pooler" in refused("peft", adapter, tmp_path / "out", bare)
 
 
 def test_a_pickled_adapter_names_the_mend(adapters, tiny, tmp_path):

@@ -23,8 +23,8 @@ def read_state_dict(path: Path) -> dict[str, numpy.ndarray]:
             f"{path} holds more than tensors and is not read, since that may run code from the file; "
             f"save its state dict alone."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is cut short or no torch file ({str(error).splitlines()[0]}).") from error
+    except Exception as error:  # a cut pickle fails in any way
+        raise CheckpointError(f"{path} is cut short or no torch file ({' '.join(str(error).split())[:80]}).") from error
     if not isinstance(found, dict) or not all(isinstance(x, torch.Tensor) for x in found.values()):
         raise CheckpointError(f"{path} holds no state dict.")
     return {name: to_numpy(tensor) for name, tensor in found.items()}

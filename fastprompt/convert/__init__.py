@@ -56,6 +56,8 @@ def export_prompt(
     saved = interchange.read_prompt(source)
     checkpoint = Checkpoint(backbone or saved.backbone_name)
     saved.check_backbone(checkpoint)
+    if output.resolve() == checkpoint.directory.resolve():
+        raise ConfigError(f"{output} is the backbone's own folder; choose another folder.")
     files = _door(kind, "write")(saved, checkpoint)
     _keep(output, tuple(files), overwrite)
     interchange.make_folder(output)

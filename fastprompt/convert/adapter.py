@@ -6,7 +6,8 @@ from typing import Any
 
 from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.family import geometry
-from fastprompt.errors import CheckpointError
+from fastprompt.config import MethodConfig
+from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.interchange import SavedPrompt
 
 import numpy
@@ -17,6 +18,23 @@ def setting(settings: Mapping[str, Any], name: str, path: Path) -> Any:
     if settings.get(name) is None:
         raise CheckpointError(f"{path} lacks the key {name!r}; is it whole?")
     return settings[name]
+
+
+def make_config(kind: type[MethodConfig], path: Path, **options: Any) -> Any:
+    """A method's configuration out of the JSON file `path`."""
+    try:
+        return kind(**options)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{path} holds what no prompt can have: {error}") from error
+
+
+def check_sizes(settings: Mapping[str, Any], sizes: Mapping[str, int], checkpoint: Checkpoint, path: Path) -> None:
+    """Refuse a backbone of other sizes than a tool's JSON file names."""
+    for name, size in sizes.items():
+        if settings.get(name) not in (None, size):
+            raise CheckpointError(
+                f"{path} is for {name}={settings[name]}, {checkpoint.name} has {size}: another backbone."
+            )
 
 
 def take(tensors: dict[str, numpy.ndarray], name: str, shape: tuple[int, ...], path: Path) -> numpy.ndarray:
@@ -44,13 +62,35 @@ def label_names(checkpoint: Checkpoint, count: int, settings: Mapping[str, Any] 
     return [f"LABEL_{index}" for index in range(count)]
 
 
-# family.head -> the tensors of a classification head, in order; the last one's rows are the classes
+# family.head -> the layers of a classification head but a pooler, in order; the last one's rows are the classes
 _HEADS = {
-    "pooled": ("classifier",),
+    "bert": ("classifier",),
     "albert": ("classifier",),
-    "dense_tanh": ("classifier.dense", "classifier.out_proj"),
-    "dense_gelu": ("classifier.dense", "classifier.out_proj"),
+    "roberta": ("classifier.dense", "classifier.out_proj"),
+    "electra": ("classifier.dense", "classifier.out_proj"),
+    "distilbert": ("pre_classifier", "classifier"),
 }
+
+
+def _head_names(checkpoint: Checkpoint, path: Path) -> list[str]:
+    if checkpoint.family.head not in _HEADS:
+        raise CheckpointError(f"{path}: {checkpoint.model_type} has a head that this door does not know.")
+    return [f"{layer}.{part}" for layer in _HEADS[checkpoint.family.head] for part in ("weight", "bias")]
+
+
+def _own_head(checkpoint: Checkpoint, names: list[str]) -> dict[str, numpy.ndarray]:
+    """What the backbone's checkpoint has of a head."""
+    own = checkpoint.tensors(only={*names, *(f"head:{name}" for name in names)})
+    return {name.removeprefix("head:"): array for name, array in own.items()}
+
+
+def whole_head(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, numpy.ndarray]:
+    """A prompt's classification head; a frozen one that its file leaves out is the backbone's own."""
+    names = _head_names(checkpoint, saved.directory)
+    found = _own_head(checkpoint, names) | {name: saved.tensors[name] for name in names if name in saved.tensors}
+    if missing := [name for name in names if name not in found]:
+        raise CheckpointError(f"{saved.directory} lacks the head's tensor {missing[0]}, and so does {checkpoint.name}.")
+    return found
 
 
 def take_head(tensors: dict[str, numpy.ndarray], checkpoint: Checkpoint, path: Path) -> dict[str, numpy.ndarray]:
@@ -59,18 +99,14 @@ def take_head(tensors: dict[str, numpy.ndarray], checkpoint: Checkpoint, path: P
     Raises:
         CheckpointError: neither has it, its shape does not fit, or the family's head is not known here.
     """
-    if checkpoint.family.head not in _HEADS:
-        raise CheckpointError(f"{path}: {checkpoint.model_type} has a head that this door does not know.")
-    layers = _HEADS[checkpoint.family.head]
-    wanted = [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
-    own = checkpoint.tensors(only={*wanted, *(f"head:{name}" for name in wanted)})
-    own = {name.removeprefix("head:"): array for name, array in own.items()}
-    last = f"{layers[-1]}.weight"
+    wanted = _head_names(checkpoint, path)
+    own = _own_head(checkpoint, wanted)
+    last = wanted[-2]
     classes = tensors[last].shape[0] if last in tensors and tensors[last].ndim == 2 else 0
     hidden = geometry(checkpoint.config).hidden_size
     head = {}
     for name in wanted:
-        rows = classes if name.startswith(f"{layers[-1]}.") else hidden
+        rows = classes if name in wanted[-2:] else hidden
         if name not in tensors and name in own:
             tensors[name] = own[name]
         if name not in tensors:

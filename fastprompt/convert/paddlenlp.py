@@ -11,14 +11,17 @@ from typing import Any
 from fastprompt.backbones.checkpoint import Checkpoint, read_json
 from fastprompt.backbones.family import geometry
 from fastprompt.config import PTuningV2Config
-from fastprompt.convert.adapter import prefix_sizes, refuse, setting, take
+from fastprompt.convert.adapter import check_sizes, make_config, prefix_sizes, refuse, setting, take
 from fastprompt.errors import CheckpointError
 from fastprompt.interchange import SavedPrompt, as_json, describe
 from fastprompt.prefix_layout import from_halves, project, to_halves
 
+import ml_dtypes
 import numpy
 
 CONFIG, WEIGHTS = "prefix_config.json", "prefix_model_state.pdparams"
+_PARAMETERS = "StructuredToParameterName@@"  # paddle.save's own entry
+_DTYPES = ("float16", "float32", "float64", "uint16")  # paddle keeps bfloat16 as uint16
 _PROJECTION = ("1.weight", "1.bias", "3.weight", "3.bias")
 # All that a pickle of a dict of NumPy arrays calls for, under the names of NumPy 1 and 2.
 _ARRAYS = {
@@ -45,10 +48,10 @@ def _read_arrays(path: Path) -> dict[str, numpy.ndarray]:
         raise CheckpointError(f"{path} holds more than arrays and is not read: {error}.") from error
     except Exception as error:  # a cut pickle fails in any way
         raise CheckpointError(f"{path} is cut short or no file of Paddle's ({error}).") from error
-    arrays = {name: x for name, x in found.items() if isinstance(x, numpy.ndarray)} if isinstance(found, dict) else {}
-    if not arrays:
-        raise CheckpointError(f"{path} holds no tensors by name.")
-    return arrays
+    arrays = {name: x for name, x in found.items() if name != _PARAMETERS} if isinstance(found, dict) else {}
+    if not arrays or not all(isinstance(x, numpy.ndarray) and x.dtype in _DTYPES for x in arrays.values()):
+        raise CheckpointError(f"{path} holds no tensors by name, or more than tensors.")
+    return {name: x.view(ml_dtypes.bfloat16) if x.dtype == numpy.uint16 else x for name, x in arrays.items()}
 
 
 def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
@@ -56,9 +59,12 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
     path = source / CONFIG
     settings = read_json(path)
     length = setting(settings, "num_prefix_tokens", path)
+    sizes, whole = prefix_sizes(checkpoint), geometry(checkpoint.config)
+    named = {"num_hidden_layers": whole.layers, "num_attention_heads": whole.heads, "hidden_size": whole.hidden_size}
+    check_sizes(settings, named, checkpoint, path)
+    config = make_config(PTuningV2Config, path, pre_seq_len=length, shift_positions=True, pooling="first")
     path = source / WEIGHTS
     tensors = _read_arrays(path)
-    sizes = prefix_sizes(checkpoint)
     inside, width = sizes[1] * sizes[2], 2 * sizes[0] * sizes[1] * sizes[2]
     if settings.get("prefix_projection"):
         inner = setting(settings, "prefix_projection_hidden_size", source / CONFIG)
@@ -68,7 +74,8 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
         rows = project(rows, layers[0].T, layers[1], layers[2].T, layers[3])
     else:
         rows = take(tensors, "0.weight", (length, width), path)
-    config = PTuningV2Config(pre_seq_len=length, shift_positions=True, pooling="first")
+    if tensors:
+        raise CheckpointError(f"{path} has a tensor {min(tensors)} that a prompt has no place for.")
     return describe(checkpoint, config, "causal_lm", [], from_halves(rows, *sizes), source)
 
 

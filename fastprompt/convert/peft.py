@@ -10,7 +10,18 @@ from typing import Any
 from fastprompt.backbones.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.backbones.family import geometry
 from fastprompt.config import MethodConfig, PromptTuningConfig, PTuningConfig, PTuningV2Config
-from fastprompt.convert.adapter import classes_of, label_names, prefix_sizes, refuse, setting, take, take_head
+from fastprompt.convert.adapter import (
+    check_sizes,
+    classes_of,
+    label_names,
+    make_config,
+    prefix_sizes,
+    refuse,
+    setting,
+    take,
+    take_head,
+    whole_head,
+)
 from fastprompt.errors import CheckpointError
 from fastprompt.interchange import SavedPrompt, as_json, describe
 from fastprompt.prefix_layout import from_chunks, to_chunks
@@ -34,6 +45,7 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
         raise CheckpointError(f"{source} is for the task {task}; {' and '.join(TASKS)} can be read so far.")
     if settings.get("num_transformer_submodules", 1) != 1:
         raise CheckpointError(f"{source} has a prompt for encoder and decoder, which cannot be read yet.")
+    _check_backbone(settings, checkpoint, path)
     if not (source / WEIGHTS).exists() and (source / "adapter_model.bin").exists():
         raise CheckpointError(
             f"{source} holds only adapter_model.bin, a pickle that is not read; load it in PEFT and save it again: "
@@ -42,6 +54,7 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
     path = source / WEIGHTS
     tensors = {name.removeprefix(_HEAD): array for name, array in read_tensors(path).items()}
     length = setting(settings, "num_virtual_tokens", source / CONFIG)
+    config = _config(kind, length, settings, source / CONFIG)
     if kind == PREFIX:
         sizes = prefix_sizes(checkpoint)
         rows = take(tensors, "prompt_embeddings", (length, 2 * sizes[0] * sizes[1] * sizes[2]), path)
@@ -51,23 +64,38 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
         prompt = {"embedding": take(tensors, "prompt_embeddings", (length, width), path)}
     head = {}
     if task == "SEQ_CLS":
-        if checkpoint.family.head in ("pooled", "albert") and not _has_pooler(checkpoint):
+        if checkpoint.family.head in ("bert", "albert") and not _has_pooler(checkpoint):
             raise CheckpointError(f"{checkpoint.name} has no pooler: PEFT drew one at random and did not save it.")
         head = take_head(tensors, checkpoint, path)
     if tensors:
         raise CheckpointError(f"{path} has a tensor {min(tensors)} that a prompt has no place for.")
     names = label_names(checkpoint, classes_of(head)) if head else []
-    return describe(checkpoint, _config(kind, length, settings), TASKS[task], names, {**prompt, **head}, source)
+    return describe(checkpoint, config, TASKS[task], names, {**prompt, **head}, source)
 
 
-def _config(kind: str, length: int, settings: dict[str, Any]) -> MethodConfig:
+def _check_backbone(settings: dict[str, Any], checkpoint: Checkpoint, path: Path) -> None:
+    """Refuse another backbone, as far as PEFT says which it was: its sizes, and where it lay."""
+    sizes = geometry(checkpoint.config)
+    check_sizes(settings, {"num_layers": sizes.layers, "num_attention_heads": sizes.heads}, checkpoint, path)
+    named = settings.get("base_model_name_or_path")
+    if (
+        named
+        and any(Path(named).glob("model*.safetensors"))
+        and Checkpoint(named).fingerprint != checkpoint.fingerprint
+    ):
+        raise CheckpointError(f"{path} is for {named}, whose weights are not {checkpoint.name}'s: another backbone.")
+
+
+def _config(kind: str, length: int, settings: dict[str, Any], path: Path) -> MethodConfig:
     if kind == PREFIX:
-        return PTuningV2Config(pre_seq_len=length, shift_positions=True, pooling="first")
+        return make_config(PTuningV2Config, path, pre_seq_len=length, shift_positions=True, pooling="first")
     if kind == PROMPT:
-        return PromptTuningConfig(num_virtual_tokens=length, pooling="prompt")
-    return PTuningConfig(
+        return make_config(PromptTuningConfig, path, num_virtual_tokens=length, pooling="prompt")
+    return make_config(
+        PTuningConfig,
+        path,
         num_virtual_tokens=length,
-        encoder=settings.get("encoder_reparameterization_type", "MLP").lower(),
+        encoder=str(settings.get("encoder_reparameterization_type", "MLP")).lower(),
         encoder_hidden_size=settings.get("encoder_hidden_size"),
         encoder_num_layers=settings.get("encoder_num_layers", 2),
         encoder_dropout=settings.get("encoder_dropout", 0.0),
@@ -102,6 +130,8 @@ def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
     head = {n: x for n, x in saved.tensors.items() if n not in prompt_names and not n.startswith("prompt.")}
     if pooler := next((name for name in head if "pooler" in name), None):
         raise refuse(saved, "PEFT", f"place for a trained pooler ({pooler})")
+    if classifies:
+        head |= whole_head(saved, checkpoint)  # PEFT's file has even a frozen one
     layers, heads, head_dim = sizes
     settings = {
         "peft_type": kind,

@@ -10,7 +10,16 @@ from pathlib import Path
 from fastprompt.backbones.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.backbones.family import geometry
 from fastprompt.config import PTuningV2Config
-from fastprompt.convert.adapter import label_names, prefix_sizes, refuse, setting, take, take_head
+from fastprompt.convert.adapter import (
+    label_names,
+    make_config,
+    prefix_sizes,
+    refuse,
+    setting,
+    take,
+    take_head,
+    whole_head,
+)
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import is_installed
 from fastprompt.interchange import SavedPrompt, as_json, describe
@@ -40,7 +49,9 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
         raise CheckpointError(f"{path} has no {_ENCODER}embedding.weight; was it trained with --prefix?")
     pooler = _check_backbone(tensors, checkpoint, path)
     head = take_head(tensors, checkpoint, path) | pooler
-    config = PTuningV2Config(
+    config = make_config(
+        PTuningV2Config,
+        source / CONFIG,
         pre_seq_len=setting(settings, "pre_seq_len", source / CONFIG),
         prefix_projection=settings.get("prefix_projection", False),
         prefix_hidden_size=settings.get("prefix_hidden_size", 512),
@@ -67,6 +78,10 @@ def _check_backbone(tensors: dict[str, numpy.ndarray], checkpoint: Checkpoint, p
     """Remove the backbone from `tensors`, which must be `checkpoint`'s; returns a pooler that is not."""
     own = {f"bert.{name}": array for name, array in checkpoint.tensors().items() if not name.startswith("head:")}
     fresh = {}
+    if missing := sorted(set(own) - set(tensors)):
+        raise CheckpointError(
+            f"{path} lacks {missing[0]}, which {checkpoint.name} has; name the backbone of the prompt."
+        )
     for name in [name for name in tensors if name.startswith("bert.")]:
         array = tensors.pop(name)
         if name in _POOLER and name not in own:
@@ -111,7 +126,7 @@ def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
     else:
         encoder = {"embedding.weight": to_chunks(saved.tensors["key"], saved.tensors["value"])}
     model = {f"bert.{name}": x for name, x in checkpoint.tensors().items() if not name.startswith("head:")}
-    model |= {name: saved.tensors[name] for name in ("classifier.weight", "classifier.bias")}
+    model |= whole_head(saved, checkpoint)
     model |= {name: saved.tensors[name] for name in _POOLER if name in saved.tensors}
     model |= {_ENCODER + name: array for name, array in encoder.items()}
     settings = {
