@@ -46,11 +46,12 @@ def saved(tiny, tmp_path_factory):
     return save
 
 
-def batch(rows, padded=True, width=9):
+def batch(rows, padded=True, width=9, in_front=False):
     """Rows of unequal lengths with two segments; RoBERTa's padding is 1 and no other id is below 5."""
     random = numpy.random.default_rng(rows)
     lengths = random.integers(3, width + 1, rows) if padded else numpy.full(rows, width)
     mask = (numpy.arange(width) < lengths[:, None]).astype("int64")
+    mask = mask[:, ::-1].copy() if in_front else mask
     arrays = {
         "input_ids": numpy.where(mask, random.integers(5, 60, (rows, width)), 1),
         "attention_mask": mask,
@@ -99,6 +100,12 @@ def test_mixed_batches_on_families_with_an_attention_of_their_own(saved, family,
 def test_a_batch_without_padding_may_be_mixed(saved, mix):
     """transformers drops the mask of such a batch, and the shorter prefixes' padding must stay unseen."""
     check_mix(saved("bert"), MIXES[mix], batch(len(MIXES[mix]), padded=False))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_padded_in_front_may_be_mixed(saved, family):
+    """RoBERTa's positions skip padding where there are token ids, and not under a shallow prompt."""
+    check_mix(saved(family), ["long", "tuning", "short", "shallow"], batch(4, in_front=True))
 
 
 def test_a_batch_without_a_mask_may_be_mixed(saved):
