@@ -231,7 +231,8 @@ def test_checkpointed_gradients_are_the_plain_ones(frozen, dropout):
     found = gradients(checkpointed, data)
     assert set(found) == set(expected)
     for name, grad in expected.items():
-        assert numpy.array_equal(found[name], grad), name
+        # to the last bit or two: which operators jittor fuses into one kernel depends on the graph around them
+        numpy.testing.assert_allclose(found[name], grad, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
 def test_layer_norm_is_exact_far_from_zero_and_with_frozen_weights():
