@@ -160,6 +160,8 @@ def _show(report: dict[str, Any], console: Console, page: Path) -> None:
         cells += [_plus_minus(values[name], form) for name, form in forms.items()]
         table.add_row(row["method"], row["backend"], *cells, f"{row['trainable_parameters']:,}")
     console.print(table)
+    if report["loss_budget"] is None:
+        console.print("dropout is on: each framework draws masks of its own, and losses are not expected to agree")
     for item in report["loss_differences"]:
         console.print(
             f"{item['method']} seed {item['seed']}: losses of {item['backend']} and {report['base']} differ by at most "
