@@ -10,11 +10,6 @@ HISTORY_FILE = "history.jsonl"
 RUN_FILES = (CONFIG_FILE, TENSOR_FILE, METRICS_FILE, HISTORY_FILE)
 
 
-def prepare_output(directory: Path, overwrite: bool) -> None:
-    """Make a run's folder; see `make_folder`."""
-    make_folder(directory, RUN_FILES, overwrite)
-
-
 def make_folder(directory: Path, files: tuple[str, ...], overwrite: bool) -> None:
     """Make a folder for `files`.
 

@@ -25,7 +25,7 @@ from fastprompt.models.labels import CLASSES
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options import TrainOptions
 from fastprompt.progress import RunLog
-from fastprompt.run_folder import HISTORY_FILE, METRICS_FILE, prepare_output
+from fastprompt.run_folder import HISTORY_FILE, METRICS_FILE, RUN_FILES, make_folder
 from fastprompt.training import evaluate, make_trainer
 
 
@@ -64,7 +64,7 @@ def load_split(options: TrainOptions, split: str, label_names: list[str] | None 
 
 def _tell(notes: list[str]) -> None:
     for note in notes:
-        print(f"fastprompt: {note}", file=sys.stderr)
+        print(f"note: {note}", file=sys.stderr)  # "fastprompt: " begins an error, which `compare` quotes as the reason
 
 
 def load_model(options: TrainOptions, device: str, data: TaskData | None = None) -> PromptModel:
@@ -117,9 +117,10 @@ def _loader(options: TrainOptions, model: PromptModel, data: TaskData, shuffle: 
     return loader, data
 
 
-def _evaluate(options: TrainOptions, model: PromptModel, data: TaskData, device: str, output: Path | None) -> dict:
-    """The task's official scores; answers to questions are written into `output`."""
-    loader, made_from = _loader(options, model, data)
+def _evaluate(
+    options: TrainOptions, model: PromptModel, loader: Any, made_from: Any, device: str, output: Path | None
+) -> dict:
+    """The task's official scores on a `_loader`; answers to questions are written into `output`."""
     metrics = task_metrics(options.task_name, options.dataset_name, made_from)
     scores = evaluate(model, loader, device, metrics)
     if output is not None and "squad" in metrics:
@@ -134,13 +135,14 @@ def train(options: TrainOptions) -> dict[str, Any]:
         Interrupted: at Ctrl-C, once what was trained so far is saved.
     """
     output = Path(options.output_dir).expanduser()
-    prepare_output(output, options.overwrite_output_dir)
+    make_folder(output, RUN_FILES, options.overwrite_output_dir)
     device = choose_device(options.device)
     runtime.seed(options.seed)
     train_set = load_split(options, "train")
     eval_set = load_split(options, "validation", getattr(train_set, "label_names", None))
     model = load_model(options, device, train_set)
     train_loader, _ = _loader(options, model, train_set, shuffle=True)
+    eval_loader = _loader(options, model, eval_set)  # now: what cannot be evaluated is found before the training
     schedule = LearningRateSchedule(options.learning_rate, options.lr_scheduler_type, options.warmup_ratio)
     log = RunLog(output / HISTORY_FILE, schedule, options.logging_steps)
     trainer = make_trainer(model, train_loader, options, device, [log], schedule)
@@ -153,7 +155,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
         ) from stop
     model.save_pretrained(output)
     metrics = {
-        **_evaluate(options, model, eval_set, device, output),
+        **_evaluate(options, model, *eval_loader, device, output),
         "train_samples": len(train_set),
         "eval_samples": len(eval_set),
         "steps": trainer.global_forward_batches,
@@ -204,7 +206,7 @@ def evaluate_prompt(options: TrainOptions) -> dict[str, Any]:
     model = load_model(options, device)
     eval_set = load_split(options, "validation", model.label_names)
     _check_fits(model, eval_set, options)
-    scores = _evaluate(options, model, eval_set, device, None)
+    scores = _evaluate(options, model, *_loader(options, model, eval_set), device, None)
     return {**scores, "eval_samples": len(eval_set), **describe(model, device)}
 
 
