@@ -1,0 +1,97 @@
+"""Evaluations during the training, and the prompt that did best in them."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastprompt.errors import ConfigError
+from fastprompt.models.base import PromptModel
+from fastprompt.progress import RunLog
+
+from fastNLP import Callback
+
+
+class BestPrompt:
+    """Keeps the prompt of the best evaluation so far in a folder of its own.
+
+    Args:
+        metric: the score that counts, the higher the better, but for "loss".
+
+    Attributes:
+        step: of the best evaluation; None before the first.
+    """
+
+    def __init__(self, model: PromptModel, directory: Path, metric: str) -> None:
+        self.model = model
+        self.directory = directory
+        self.metric = metric
+        self.step: int | None = None
+        self.score = 0.0
+
+    def offer(self, step: int, scores: dict[str, float]) -> None:
+        """Keep the prompt as it is now where it did better than any before.
+
+        Raises:
+            ConfigError: there is no such score.
+        """
+        if self.metric not in scores:
+            raise ConfigError(f"--metric_for_best_model is {self.metric!r}; there are {', '.join(scores)}.")
+        score = -scores[self.metric] if self.metric == "loss" else scores[self.metric]
+        if self.step is None or score > self.score:
+            self.step, self.score = step, score
+            self.model.save_pretrained(self.directory)
+
+    def restore(self) -> None:
+        """Give the model the best prompt back; its folder goes."""
+        self.model.load_prompt(self.directory)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Evaluations(Callback):
+    """Evaluates while training; each evaluation is a line of `file`: "step", "epoch" and the scores.
+
+    Args:
+        score: evaluates, and gives the scores by name.
+        every: steps between two evaluations; None evaluates at the end of every epoch.
+        log: the run's, whose clock stands still meanwhile.
+        best: what is offered every evaluation.
+    """
+
+    def __init__(
+        self, score: Callable[[], dict[str, float]], file: Path, every: int | None, log: RunLog, best: BestPrompt | None
+    ) -> None:
+        super().__init__()
+        self.score = score
+        self.file = file
+        self.every = every
+        self.log = log
+        self.best = best
+
+    def on_train_begin(self, trainer: Any) -> None:
+        self.file.write_text("")
+
+    def on_train_batch_end(self, trainer: Any) -> None:
+        if self.every and trainer.global_forward_batches % self.every == 0:
+            self._evaluate(trainer)
+
+    def on_train_epoch_end(self, trainer: Any) -> None:
+        if self.every is None:
+            self._evaluate(trainer)
+
+    def _evaluate(self, trainer: Any) -> None:
+        started = time.perf_counter()
+        scores = self.score()
+        trainer.driver.set_model_mode("train")
+        step = trainer.global_forward_batches
+        line = {"step": step, "epoch": round(step / trainer.num_batches_per_epoch, 3), **scores}
+        with self.file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        told = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        print(f"evaluation at step {step}: {told}", file=sys.stderr, flush=True)
+        if self.best is not None:
+            self.best.offer(step, scores)
+        self.log.leave_out(time.perf_counter() - started)
