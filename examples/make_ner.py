@@ -1,4 +1,4 @@
-"""Write a small column file set of named entities: 360 sentences to train on and 120 that are held out.
+"""Write a small column file set of named entities: 600 sentences to train on and 120 that are held out.
 
 Sentences are written for this project and filled with names of persons (PER), organisations (ORG) and places (LOC). The
 held-out ones have other wordings and other names, so that neither can be learnt by heart.
@@ -48,6 +48,30 @@ WORDINGS = {
         "{PER} bought the house that {ORG} had built .",
         "Doctors in {LOC} praised the nurse {PER} .",
         "Everyone waited , but the door stayed closed .",
+        "The company {ORG} sells tea and coffee in {LOC} .",
+        "{PER} is a professor at {ORG} .",
+        "After two weeks in {LOC} , {PER} came home .",
+        "The river flows from {LOC} to {LOC} .",
+        "{ORG} said on Friday that sales had doubled .",
+        "The singer {PER} cancelled her concert in {LOC} .",
+        "{PER} left {ORG} to open a bakery .",
+        "The minister flew to {LOC} and met {PER} .",
+        "Workers of {ORG} marched through {LOC} .",
+        "Most tourists in {LOC} never see the old harbour .",
+        "{PER} asked {PER} for help .",
+        "The factory in {LOC} belongs to {ORG} .",
+        "Why did {ORG} fire {PER} ?",
+        "They married in {LOC} and moved to {LOC} .",
+        "A spokesman for {ORG} refused to name {PER} .",
+        "The film by {PER} was shown at the festival in {LOC} .",
+        "{LOC} has more bicycles than cars .",
+        "{ORG} bought the land from {PER} .",
+        "In {LOC} , the winter was mild .",
+        "The report of {ORG} is two hundred pages long .",
+        "{PER} scored twice in the match against {LOC} .",
+        "The museum of {LOC} lent the vase to {PER} .",
+        "{ORG} plans to build a bridge in {LOC} .",
+        "Nobody had seen {PER} since Tuesday .",
     ],
     "validation": [
         "{PER} travelled from {LOC} to {LOC} by boat .",
@@ -70,15 +94,28 @@ NAMES = {
         "Henry Dalton,Ines Costa,Jonas Weber,Karen Holt,Luis Romero,Maria Rossi,Noah Bennett,"
         "Olga Ivanova,Peter Lang,Rosa Silva,Samuel Abebe,Tanja Novak,Victor Hugo Perez,Wendy Cole,"
         "Yusuf Demir,Alice,Martin,Sofia,Thomas,Dr. Brandt,Emily Clarke,George Whitman,"
-        "Hana Suzuki",
+        "Hana Suzuki,Ali Hassan,Barbara Stein,Chen Wei,Dimitri Volkov,Eva Lindholm,Frank Miller,"
+        "Giulia Conti,Hugo Martins,Irene Papadopoulos,Jack Sullivan,Katarina Horvat,Leon Fischer,"
+        "Mina Park,Nora Walsh,Omar Farouk,Priya Nair,Quentin Leroy,Rachel Green,Stefan Wolf,"
+        "Tom Baker,Ursula Meyer,Vera Popova,Walter Scott,Xavier Moreau,Yuki Tanaka,Zoe Adams,"
+        "William,Charlotte,Mr. Jenkins,Mrs. Oduya",
         "ORG": "Northwind Bank,Acme Motors,the Red Cross,Hillside Foods,Delta Shipping,Orion Software,"
         "Green Valley Farms,Atlas Insurance,Blue Harbor Airlines,Summit Energy,the Labour Party,"
         "Riverside University,Pioneer Steel,Sunrise Media,Crown Chemicals,Kestrel Systems,"
         "the World Bank,Lakeview Hospital Group,Phoenix Records,Harvest Foundation,Vertex Pharma,"
-        "the Ministry of Health,Grand Union Railways,Polar Fisheries,Silverline Telecom",
+        "the Ministry of Health,Grand Union Railways,Polar Fisheries,Silverline Telecom,"
+        "Mercury Airlines,First National Bank,the Conservative Party,Oakwood University,"
+        "Stellar Pictures,Bright Foods,Royal Insurance,Apex Steel,the European Commission,"
+        "Trident Oil,Cascade Software,Liberty Motors,the Salvation Army,Maple Telecom,Falcon Press,"
+        "the Ministry of Finance,Unity Health,Amber Chemicals,Pacific Railways,Zenith Media,"
+        "Gulf Energy,Omega Pharma,the Supreme Court,Castle Brewery,Nordic Shipping",
         "LOC": "Berlin,Paris,New York,Cairo,Lisbon,Oslo,Tokyo,Madrid,Nairobi,Lima,Boston,Vienna,"
         "Cape Town,Brazil,Canada,Spain,Texas,Bavaria,Kenya,Norway,Chicago,Rome,Dublin,Mumbai,"
-        "Buenos Aires,Sydney,Poland,Egypt,Scotland,Seattle",
+        "Buenos Aires,Sydney,Poland,Egypt,Scotland,Seattle,Amsterdam,Barcelona,Beijing,Chile,"
+        "Cuba,Delhi,Denmark,Finland,Geneva,Greece,Hamburg,Iceland,India,Istanbul,Jakarta,"
+        "Japan,Johannesburg,Kyoto,Los Angeles,Manchester,Mexico,Montreal,Naples,New Zealand,"
+        "Nigeria,Prague,Rio de Janeiro,Russia,San Diego,South Korea,Sicily,Vermont,Vietnam,"
+        "Warsaw,Yorkshire",
     },
     "validation": {
         "PER": "Laura Schmidt,James Porter,Fatima Rahman,Paul Dubois,Nina Andersson,Oscar Mendez,"
@@ -91,7 +128,7 @@ NAMES = {
         "Moscow,Milan,Ghana,Hong Kong,Portugal",
     },
 }
-COUNTS = {"train": 360, "validation": 120}
+COUNTS = {"train": 600, "validation": 120}
 FILES = {"train": "train.txt", "validation": "valid.txt"}
 
 
