@@ -34,6 +34,7 @@ class TrainOptions:
     label_column: str = option("label", "your own labels' column")
     tag_column: int | None = option(None, "a column file's tags, counted from 1; default: the last")
     backend: str | None = option(None, "framework to run on", choices=BACKENDS)
+    num_processes: int | None = option(None, "train in so many processes on this machine; default: one")
     device: str | None = option(None, "cpu, cuda or cuda:N; default: a GPU where there is one")
     backbone: str | None = option(None, "where a saved prompt's backbone lies, if not where its file says")
     output_dir: str = option("runs/last", "folder for the prompt, metrics and history")
@@ -56,8 +57,8 @@ class TrainOptions:
     warmup_ratio: float = option(0.06, "share of the steps over which the rate rises")
     weight_decay: float = option(0.0, "AdamW's decoupled weight decay")
     num_train_epochs: int = option(1, "passes over the training data")
-    per_device_train_batch_size: int = option(32, "examples a step")
-    per_device_eval_batch_size: int = option(64, "examples a step of evaluation")
+    per_device_train_batch_size: int = option(32, "examples a step, of every process")
+    per_device_eval_batch_size: int = option(64, "examples a step of evaluation, of every process")
     gradient_accumulation_steps: int = option(1, "batches a step")
     gradient_checkpointing: bool = option(False, "compute activations again instead of keeping them")
     max_seq_length: int = option(128, "cut texts to so many tokens")
@@ -117,6 +118,7 @@ class TrainOptions:
             "save_total_limit",
             "n_best_size",
             "max_answer_length",
+            "num_processes",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
