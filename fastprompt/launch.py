@@ -46,7 +46,7 @@ def run(backend: str, count: int, device: str | None, arguments: Sequence[str], 
         ]
         with _passing_on_sigterm(processes):
             failed = _wait(processes)
-        if not failed or 0 in failed:
+        if not failed or (0 in failed and processes[0].returncode > 0):  # the first has said why, but for a signal
             return processes[0].returncode
         rank = failed[0]
         logs[rank].seek(0)
