@@ -42,7 +42,7 @@ def run(backend: str, count: int, device: str | None, arguments: Sequence[str], 
                 stdout=results if rank == 0 else subprocess.DEVNULL,
                 stderr=None if rank == 0 else logs[rank],
             )
-            for rank, variables in enumerate(_variables(backend, count, device))
+            for rank, variables in enumerate(variables(backend, count, device))
         ]
         with _passing_on_sigterm(processes):
             failed = _wait(processes)
@@ -88,7 +88,7 @@ def _passing_on_sigterm(processes: list[subprocess.Popen]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _variables(backend: str, count: int, device: str | None) -> list[dict[str, str]]:
+def variables(backend: str, count: int, device: str | None) -> list[dict[str, str]]:
     """What each process finds in its environment."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // count))
     ports = _free_ports(count)

@@ -71,7 +71,7 @@ class RunLog(Callback):
             "samples": self.samples,
             "seconds": time.perf_counter() - self.started,
             "seconds_to_first_step": self.seconds_to_first_step,
-            "losses": [ops.to_numpy(loss).item() for loss in self.losses],
+            "losses": self._losses(),
         }
 
     def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
