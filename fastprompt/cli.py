@@ -68,7 +68,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 1 for an error, 130 after Ctrl-C."""
+    """Run the command; returns its exit status: 0, 1 for an error, `launch.LOST` where another of several processes
+    ended first, 130 after Ctrl-C."""
     arguments = vars(make_parser().parse_args(argv))
     command = arguments.pop("command")
     results = _claim_standard_output()

@@ -203,12 +203,16 @@ def test_an_error_of_all_is_told_once(command, task, tmp_path):
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
-def test_a_framework_that_cannot_says_so(command, task, tmp_path):
+def test_a_framework_that_cannot_says_so(command, task, tiny, tmp_path, monkeypatch):
     if fp.backend() != "jittor":
         pytest.skip("it can")
     done = command(*task, "--num_processes", "2", "--output_dir", tmp_path, check=False)
     assert done.returncode == 1
     assert b"leave --num_processes off" in done.stderr.splitlines()[-1]
+    for name, value in (("RANK", "1"), ("SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(f"OMPI_COMM_WORLD_{name}", value)
+    with pytest.raises(BackendError, match="Start it without mpirun"):
+        fp.get_driver(fp.PromptForSequenceClassification.from_pretrained(tiny["bert"]))
 
 
 # -- the parts, in this process ---------------------------------------------------------------------------------------
