@@ -28,7 +28,7 @@ class MethodConfig:
     """
 
     method: ClassVar[str]
-    learning_rate: ClassVar[float]  # what the command line trains with where none is given
+    learning_rate: ClassVar[float]
     tunes_backbone: ClassVar[bool] = False
     prompt_kind: ClassVar[str | None] = None  # "deep": keys and values of every layer, "shallow": input embeddings
     pooling: str | None = None
@@ -46,6 +46,11 @@ class MethodConfig:
     def has_encoder(self) -> bool:
         """Whether a network makes the prompt, so that its weights and not the prompt itself are trained."""
         return False
+
+    @property
+    def default_learning_rate(self) -> float:
+        """What the command line trains with where no rate is given."""
+        return self.learning_rate
 
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, **dataclasses.asdict(self)}
@@ -85,6 +90,11 @@ class PTuningV2Config(MethodConfig):
     @property
     def has_encoder(self) -> bool:
         return self.prefix_projection
+
+    @property
+    def default_learning_rate(self) -> float:
+        """A network takes smaller steps than the keys and values themselves."""
+        return 1e-3 if self.prefix_projection else self.learning_rate
 
 
 @dataclass(kw_only=True)

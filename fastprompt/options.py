@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastprompt.config import ENCODERS, METHODS, POOLINGS
+from fastprompt.config import ENCODERS, METHODS, POOLINGS, method_config
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS
 
@@ -100,7 +100,7 @@ class TrainOptions:
         if not self.model_name_or_path:
             raise ConfigError("--model_name_or_path is missing: a hub id, a model folder, or a saved prompt.")
         if self.learning_rate is None:
-            self.learning_rate = METHODS[self.method].learning_rate
+            self.learning_rate = method_config(self.method, **self.method_options()).default_learning_rate
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate is {self.learning_rate}; it must be above 0.")
         for name in (
