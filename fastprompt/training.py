@@ -24,9 +24,19 @@ def get_driver(model: Any, device: str = "cpu") -> Any:
 
 
 def make_trainer(
-    model: Any, loader: Any, options: TrainOptions, device: str, callbacks: list[Any], schedule: LearningRateSchedule
+    model: Any,
+    loader: Any,
+    options: TrainOptions,
+    device: str,
+    callbacks: list[Any],
+    schedule: LearningRateSchedule,
+    evaluation: dict[str, Any] | None = None,
 ) -> Trainer:
-    """The Trainer of `fastprompt train`: AdamW on what the method tunes, and the schedule before every step."""
+    """The Trainer of `fastprompt train`: AdamW on what the method tunes, and the schedule before every step.
+
+    Args:
+        evaluation: what the Trainer is to be told of evaluation between epochs: evaluate_dataloaders and metrics.
+    """
     logger.setLevel("ERROR")  # a run's own lines come from RunLog
     return Trainer(
         model=model,
@@ -38,6 +48,7 @@ def make_trainer(
         accumulation_steps=options.gradient_accumulation_steps,
         callbacks=[schedule, *callbacks],
         progress_bar=None,
+        **(evaluation or {}),
     )
 
 

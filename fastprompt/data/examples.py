@@ -1,11 +1,13 @@
 """What readers hand out: one dataclass per kind of task, each a split of a data set, checked."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastprompt.errors import DataError
+from fastprompt.template import Template
 
 
 def _first(values: list[Any] | None, count: int | None) -> list[Any] | None:
@@ -62,6 +64,33 @@ class LabelledTexts:
         """The first `count` rows; all where it is None."""
         columns = {name: _first(getattr(self, name), count) for name in ("texts", "labels", "pairs", "groups")}
         return replace(self, **columns)
+
+
+@dataclass
+class ClozeTexts:
+    """Texts that stand in a template with a blank, each with what belongs there.
+
+    Args:
+        labels: indices of a verbalizer's labels, or ids of words.
+        template: as `fastprompt.template` says.
+
+    Raises:
+        DataError: columns of different lengths, or a label that is no index.
+        ConfigError: the template has no blank or no place for the text, or two.
+    """
+
+    texts: list[str]
+    labels: list[int]
+    template: str
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check_lengths(texts=self.texts, labels=self.labels)
+        _check_classes(self.labels, sys.maxsize)
+        Template(self.template)
+
+    def __len__(self) -> int:
+        return len(self.texts)
 
 
 @dataclass
