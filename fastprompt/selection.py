@@ -1,5 +1,6 @@
 """The best of a training's epochs, kept; and an end to a training that gets no better."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,8 @@ class KeepBest(Callback):
 
     def on_evaluate_end(self, trainer: Any, results: dict[str, float]) -> None:
         found = {name.partition("#")[0]: float(value) for name, value in results.items()}
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
+        print(f"epoch {trainer.cur_epoch_idx}  {shown}", file=sys.stderr, flush=True)
         if self.scores is None or self.score(found) >= self.score(self.scores):
             self.scores, self.epoch = found, trainer.cur_epoch_idx
             self.tensors = {name: ops.to_numpy(p) for name, p in self.model.tuned_parameters().items()}
