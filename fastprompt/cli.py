@@ -29,9 +29,10 @@ _PROMPT_OPTIONS = [
     "per_device_eval_batch_size",
     "max_seq_length",
 ]
+_ANSWER_OPTIONS = ["doc_stride", "max_query_length", "n_best_size", "max_answer_length", "null_score_diff_threshold"]
 _TASK_OPTIONS = [
-    *("task_name", "dataset_name", "data_dir", "max_eval_samples", "bf16"),
-    *("text_columns", "label_column", "tag_column", "doc_stride", "max_query_length"),
+    *("task_name", "dataset_name", "data_dir", "max_eval_samples", "bf16", "text_columns", "label_column"),
+    *("tag_column", *_ANSWER_OPTIONS),
 ]
 
 
@@ -43,9 +44,12 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_arguments(commands.add_parser("train", help="tune a prompt and evaluate it"))
     add_arguments(commands.add_parser("evaluate", help="a saved prompt's metrics"), _PROMPT_OPTIONS + _TASK_OPTIONS)
-    predict = commands.add_parser("predict", help="label texts, one a line")
-    add_arguments(predict, _PROMPT_OPTIONS)
-    predict.add_argument("--input", metavar="FILE", help="file of texts; default: standard input")
+    predict = commands.add_parser("predict", help="a saved prompt's answers to lines of input")
+    add_arguments(predict, _PROMPT_OPTIONS + _ANSWER_OPTIONS)
+    predict.add_argument(
+        *("--input",), metavar="FILE", help="file of texts, or of JSON objects where it ends in .jsonl; default: stdin"
+    )
+    predict.add_argument("--version_2_with_negative", action="store_true", help="questions may have no answer")
     predict.add_argument("--format", choices=("table", "jsonl"), default="table")
     compare.add_parsers(commands)
     convert = commands.add_parser("convert", help="a prompt from another tool's form, or to it")
@@ -131,24 +135,43 @@ def _evaluate(arguments: dict[str, Any], results: TextIO) -> int:
 
 def _predict(arguments: dict[str, Any], results: TextIO) -> int:
     source, form = arguments.pop("input"), arguments.pop("format")
+    version_2 = arguments.pop("version_2_with_negative")
     options = _options(arguments)
     from fastprompt import running
 
-    predictions = running.predict(options, _lines(source))
+    structured = source is not None and source.endswith(".jsonl")
+    answers = running.predict(options, _lines(source), structured=structured, version_2=version_2)
     if form == "jsonl":
-        for found in predictions:
-            line = {"text": found.text, "label": found.label, "probabilities": found.probabilities}
-            print(json.dumps(line, ensure_ascii=False), file=results, flush=True)
+        for found in answers:
+            print(json.dumps(found, ensure_ascii=False), file=results, flush=True)
         return 0
-    table = Table("label", "probability", "text")
-    for found in predictions:
-        table.add_row(found.label, f"{found.probabilities[found.label]:.3f}", found.text)
+    table = Table()
+    for found in answers:
+        row = _shown(found)
+        for name in row if not table.columns else ():
+            table.add_column(name)
+        table.add_row(*row.values())
     Console(file=results, markup=False).print(table)
     return 0
 
 
-def _lines(source: str | None) -> Iterator[str]:
-    """The lines of a file or of standard input, without their ends."""
+def _shown(answer: dict[str, Any]) -> dict[str, str]:
+    """An answer as a table's row, what was asked behind what was answered."""
+    given = ("id", "text", "text_pair", "tokens", "predicate", "question", "choices")
+    row = {}
+    for name, value in sorted(answer.items(), key=lambda item: item[0] in given):
+        if name == "probabilities":
+            if "label" in answer:
+                row["probability"] = f"{value[answer['label']]:.3f}"
+        elif isinstance(value, list):
+            row[name] = (" | " if name == "choices" else " ").join(str(item) for item in value)
+        else:
+            row[name] = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return row
+
+
+def _lines(source: str | None) -> Iterator[tuple[str, str]]:
+    """(where it stands, line without its end) of a file or of standard input."""
     if source is None:
         yield from _decoded(sys.stdin.buffer, "standard input")
         return
@@ -159,12 +182,13 @@ def _lines(source: str | None) -> Iterator[str]:
         raise DataError(f"{source} cannot be read ({error.strerror}).") from error
 
 
-def _decoded(raw: Iterable[bytes], name: str) -> Iterator[str]:
+def _decoded(raw: Iterable[bytes], name: str) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(raw, 1):
+        where = f"{name}, line {number}"
         try:
-            yield line.decode("utf-8").rstrip("\r\n")
+            yield where, line.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise DataError(f"{name}, line {number} is not UTF-8; save it as UTF-8.") from error
+            raise DataError(f"{where} is not UTF-8; save it as UTF-8.") from error
 
 
 def _convert(arguments: dict[str, Any], results: TextIO) -> int:

@@ -6,7 +6,7 @@ relation it finished.
 
 import dataclasses
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options import TrainOptions
 from fastprompt.progress import RunLog
-from fastprompt.run_folder import HISTORY_FILE, METRICS_FILE, RUN_FILES, make_folder
+from fastprompt.run_folder import BEST, EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE, RUN_FILES, make_folder
 from fastprompt.running import choose_device, describe
-from fastprompt.selection import KeepBest
+from fastprompt.selection import BestPrompt, Evaluations
 from fastprompt.training import evaluate, make_trainer
 
 RUN_FILE = "lama.json"  # the options that its relations were run with
@@ -178,24 +178,16 @@ def _train(
     """Train, and give the model the epoch that scored best on the development facts; returns what there is to tell."""
     schedule = LearningRateSchedule(options.learning_rate, options.lr_scheduler_type, options.warmup_ratio)
     log = RunLog(folder / HISTORY_FILE, schedule, options.logging_steps)
-    best = KeepBest(model, lambda scores: (scores["p_at_1"], scores["mrr"]), options.early_stop)
-    metrics = {"ranks": WordRanks(candidates)}
-    started = time.perf_counter()
-    trainer = make_trainer(
-        model,
-        train_loader,
-        options,
-        device,
-        [log, best],
-        schedule,
-        evaluation={"evaluate_dataloaders": dev_loader, "metrics": metrics},
-    )
-    trainer.run(num_eval_sanity_batch=0, catch_KeyboardInterrupt=False)
+    best = BestPrompt(model, folder / BEST, "p_at_1", then="mrr", patience=options.early_stop)
+    score = partial(evaluate, model, dev_loader, device, {"ranks": WordRanks(candidates)})
+    callbacks = [log, Evaluations(score, folder / EVALUATIONS_FILE, None, log, best)]
+    trainer = make_trainer(model, train_loader, options, device, callbacks, schedule)
+    trainer.run(catch_KeyboardInterrupt=False)
     best.restore()
     return {
         **{f"dev_{name}": best.scores[name] for name in SCORES},
-        "best_epoch": best.epoch,
-        "epochs": trainer.cur_epoch_idx,
+        "best_step": best.step,
         "steps": trainer.global_forward_batches,
-        "train_seconds": round(time.perf_counter() - started, 3),
+        "epochs": trainer.cur_epoch_idx,
+        "train_seconds": round(log.train_seconds, 3),
     }

@@ -13,6 +13,8 @@ from fastprompt.framework import BACKENDS
 
 import yaml
 
+STRATEGIES = ("no", "steps", "epoch")
+
 
 def option(default: Any, text: str, **settings: Any) -> Any:
     return field(default=default, metadata={"help": text, **settings})
@@ -78,6 +80,20 @@ class TrainOptions:
     bf16: bool = option(False, "keep the frozen backbone in bfloat16")
     seed: int = option(11, "seeds initial values, batches and dropout")
     logging_steps: int = option(50, "a line of history every so many steps")
+    do_train: bool = option(False, "train; with none of the three --do_..., train and evaluate")
+    do_eval: bool = option(False, "score the evaluation split")
+    do_predict: bool = option(False, "answer the test split, into predictions.jsonl")
+    evaluation_strategy: str = option("no", "when to evaluate during the training", choices=STRATEGIES)
+    eval_steps: int = option(500, "evaluate every so many steps, with --evaluation_strategy steps")
+    save_strategy: str = option("no", "when to write checkpoints during the training", choices=("no",))
+    load_best_model_at_end: bool = option(False, "keep the prompt of the best evaluation, not the last one")
+    metric_for_best_model: str | None = option(None, "the score that is best; default: the task's first")
+    selection_samples: int | None = option(
+        None, "training examples set apart to choose the best by; default: the evaluation split chooses"
+    )
+    n_best_size: int = option(20, "spans of a passage that are weighed")
+    max_answer_length: int = option(30, "longest answer in tokens")
+    null_score_diff_threshold: float = option(0.0, "how much better no answer must score (SQuAD 2.0)")
 
     def __post_init__(self) -> None:
         if self.prefix and self.prompt:
@@ -101,6 +117,10 @@ class TrainOptions:
             "early_stop",
             "max_train_samples",
             "max_eval_samples",
+            "eval_steps",
+            "selection_samples",
+            "n_best_size",
+            "max_answer_length",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -109,6 +129,13 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"{name} is {value}; it lies from 0 up to, but not including, 1.")
+
+        if not (self.do_train or self.do_eval or self.do_predict):
+            self.do_train = self.do_eval = True
+        if self.load_best_model_at_end and self.evaluation_strategy == "no":
+            raise ConfigError("--load_best_model_at_end wants evaluations: --evaluation_strategy epoch or steps.")
+        if self.selection_samples and not self.load_best_model_at_end:
+            raise ConfigError("--selection_samples goes with --load_best_model_at_end, which chooses by them.")
 
     def method_options(self) -> dict[str, Any]:
         """What a method's configuration is made from; each method takes what it has."""

@@ -55,6 +55,10 @@ class RunLog(Callback):
             self.task = self.bar.add_task("training", total=trainer.n_batches, state="")
             self.bar.start()
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count so many seconds as training."""
+        self.started += seconds
+
     def on_train_batch_begin(self, trainer: Any, batch: dict, indices: Any) -> None:
         self.samples += len(batch["input_ids"])
 

@@ -7,7 +7,10 @@ from fastprompt.interchange import CONFIG_FILE, TENSOR_FILE
 
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.jsonl"
-RUN_FILES = (CONFIG_FILE, TENSOR_FILE, METRICS_FILE, HISTORY_FILE)
+EVALUATIONS_FILE = "evaluations.jsonl"
+PREDICTIONS_FILE = "predictions.jsonl"
+BEST = "best"  # folder of the best prompt so far, while training goes on
+RUN_FILES = (CONFIG_FILE, TENSOR_FILE, METRICS_FILE, HISTORY_FILE, EVALUATIONS_FILE, PREDICTIONS_FILE)
 
 
 def make_folder(directory: Path, files: tuple[str, ...], overwrite: bool) -> None:

@@ -1,9 +1,11 @@
 """What the command line does: train into a run's folder, evaluate, predict."""
 
 import dataclasses
+import json
 import resource
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,22 +13,33 @@ from typing import Any
 from fastprompt import interchange
 from fastprompt.config import method_config
 from fastprompt.data.examples import ClozeTexts, LabelledTexts, MultipleChoices, TaggedTokens
-from fastprompt.data.loading import PadBatch, make_dataloader
+from fastprompt.data.loading import make_dataloader
 from fastprompt.data.squad import SquadData
 from fastprompt.data.squad_windows import make_windows
 from fastprompt.data.tasks import TaskData, load_task
 from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.errors import ConfigError
-from fastprompt.framework import backend, nn, ops, runtime
-from fastprompt.metrics.tasks import task_metrics
+from fastprompt.framework import backend, nn, runtime
+from fastprompt.metrics.tasks import main_score, task_metrics
 from fastprompt.models.auto import load_prompt_model, model_class
 from fastprompt.models.base import PromptModel
-from fastprompt.models.labels import CLASSES
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options import TrainOptions
+from fastprompt.predicting import Line, answer, batches, read_lines
 from fastprompt.progress import RunLog
-from fastprompt.run_folder import HISTORY_FILE, METRICS_FILE, RUN_FILES, make_folder
+from fastprompt.run_folder import (
+    BEST,
+    EVALUATIONS_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    RUN_FILES,
+    make_folder,
+)
+from fastprompt.selection import BestPrompt, Evaluations
 from fastprompt.training import evaluate, make_trainer
+
+import numpy
 
 
 class Interrupted(KeyboardInterrupt):
@@ -138,50 +151,92 @@ def _loader(options: TrainOptions, model: PromptModel, data: TaskData, shuffle: 
 
 
 def _evaluate(
-    options: TrainOptions, model: PromptModel, loader: Any, made_from: Any, device: str, output: Path | None
-) -> dict:
+    options: TrainOptions, model: PromptModel, loader: Any, made_from: Any, device: str, output: Path | None = None
+) -> dict[str, float]:
     """The task's official scores on a `_loader`; answers to questions are written into `output`."""
-    metrics = task_metrics(options.task_name, options.dataset_name, made_from)
+    answering = {
+        "n_best_size": options.n_best_size,
+        "max_answer_length": options.max_answer_length,
+        "null_threshold": options.null_score_diff_threshold,
+    }
+    metrics = task_metrics(options.task_name, options.dataset_name, made_from, **answering)
     scores = evaluate(model, loader, device, metrics)
     if output is not None and "squad" in metrics:
         metrics["squad"].answers.write(output)
     return scores
 
 
+@dataclasses.dataclass
+class _Splits:
+    """What a run reads; what it does not read is None.
+
+    Attributes:
+        selection: the examples that choose the best prompt.
+    """
+
+    train: TaskData | None = None
+    evaluation: TaskData | None = None
+    selection: TaskData | None = None
+    test: TaskData | None = None
+
+
+def _load_splits(options: TrainOptions, label_names: list[str] | None) -> _Splits:
+    splits = _Splits()
+    if options.do_train:
+        splits.train = load_split(options, "train")
+        label_names = getattr(splits.train, "label_names", None)
+    if options.do_eval or (options.evaluation_strategy != "no" and not options.selection_samples):
+        splits.evaluation = splits.selection = load_split(options, "validation", label_names)
+    if options.do_predict:
+        splits.test = load_split(options, "test", label_names)
+    if splits.train is not None and options.selection_samples:
+        splits.train, splits.selection = _set_apart(splits.train, options.selection_samples, options.seed)
+    return splits
+
+
+def _set_apart(data: TaskData, count: int, seed: int) -> tuple[TaskData, TaskData]:
+    """(the other examples, `count` drawn ones)"""
+    if count >= len(data):
+        raise ConfigError(f"--selection_samples is {count}, and there are {len(data)} training examples in all.")
+    drawn = set(numpy.random.default_rng(seed).permutation(len(data))[:count].tolist())
+    kept = [place for place in range(len(data)) if place not in drawn]
+    return data.select(kept), data.select(sorted(drawn))
+
+
 def train(options: TrainOptions) -> dict[str, Any]:
-    """Train, evaluate, and leave prompt, metrics and history in the run's folder; returns the metrics.
+    """Train, evaluate and predict, as far as is asked for; what was found is left in the run's folder and returned.
 
     Raises:
         Interrupted: at Ctrl-C, once what was trained so far is saved.
     """
     output = Path(options.output_dir).expanduser()
+    if not options.do_train:
+        _require_prompt(options)
     make_folder(output, RUN_FILES, options.overwrite_output_dir)
     device = choose_device(options.device)
     runtime.seed(options.seed)
-    train_set = load_split(options, "train")
-    eval_set = load_split(options, "validation", getattr(train_set, "label_names", None))
-    model = load_model(options, device, train_set)
-    train_loader, _ = _loader(options, model, train_set, shuffle=True)
-    eval_loader = _loader(options, model, eval_set)  # now: what cannot be evaluated is found before the training
-    schedule = LearningRateSchedule(options.learning_rate, options.lr_scheduler_type, options.warmup_ratio)
-    log = RunLog(output / HISTORY_FILE, schedule, options.logging_steps)
-    trainer = make_trainer(model, train_loader, options, device, [log], schedule)
-    try:
-        trainer.run(catch_KeyboardInterrupt=False)
-    except KeyboardInterrupt as stop:
-        model.save_pretrained(output)
-        raise Interrupted(
-            f"Stopped at step {trainer.global_forward_batches}; the prompt so far is in {output}."
-        ) from stop
-    model.save_pretrained(output)
+    model = None if options.do_train else load_model(options, device)
+    splits = _load_splits(options, None if model is None else model.label_names)
+    if model is None:
+        model = load_model(options, device, splits.train)
+    else:
+        _check_fits(model, splits.evaluation or splits.test, options)
+    # Now, so that what cannot be evaluated is found before the training.
+    scored = None if splits.evaluation is None else _loader(options, model, splits.evaluation)
+    metrics: dict[str, Any] = {}
+    if options.do_train:
+        chosen_by = scored
+        if options.evaluation_strategy != "no" and splits.selection is not splits.evaluation:
+            chosen_by = _loader(options, model, splits.selection)
+        metrics = _train(options, model, splits, chosen_by, device, output)
+    if options.do_predict:
+        metrics["test_samples"] = len(splits.test)
+        _predict_split(options, model, splits.test, device, output / PREDICTIONS_FILE)
+    if options.do_eval:
+        scores = _evaluate(options, model, *scored, device, output)
+        metrics = {**scores, "eval_samples": len(splits.evaluation), **metrics}
     metrics = {
-        **_evaluate(options, model, *eval_loader, device, output),
-        "train_samples": len(train_set),
-        "eval_samples": len(eval_set),
-        "steps": trainer.global_forward_batches,
-        "train_seconds": round(log.train_seconds, 3),
-        "samples_per_second": round(log.samples / log.train_seconds, 2),
-        "seconds_to_first_step": round(log.seconds_to_first_step, 3),
+        **metrics,
         **describe(model, device),
         "method": model.method_config.method,
         "learning_rate": options.learning_rate,
@@ -189,6 +244,63 @@ def train(options: TrainOptions) -> dict[str, Any]:
     }
     interchange.write_whole({output / METRICS_FILE: interchange.as_json(metrics)})
     return metrics
+
+
+def _train(
+    options: TrainOptions, model: PromptModel, splits: _Splits, chosen_by: Any, device: str, output: Path
+) -> dict[str, Any]:
+    """Train, save the prompt, and tell what the training was like.
+
+    Args:
+        chosen_by: the `_loader` that evaluations during the training run on.
+    """
+    train_loader, _ = _loader(options, model, splits.train, shuffle=True)
+    schedule = LearningRateSchedule(options.learning_rate, options.lr_scheduler_type, options.warmup_ratio)
+    log = RunLog(output / HISTORY_FILE, schedule, options.logging_steps)
+    callbacks: list[Any] = [log]
+    best = None
+    if options.load_best_model_at_end:
+        metric = options.metric_for_best_model or main_score(options.task_name, options.dataset_name)
+        best = BestPrompt(model, output / BEST, metric)
+    if options.evaluation_strategy != "no":
+        every = options.eval_steps if options.evaluation_strategy == "steps" else None
+        score = partial(_evaluate, options, model, *chosen_by, device)
+        callbacks.append(Evaluations(score, output / EVALUATIONS_FILE, every, log, best))
+    trainer = make_trainer(model, train_loader, options, device, callbacks, schedule)
+    try:
+        trainer.run(catch_KeyboardInterrupt=False)
+    except KeyboardInterrupt as stop:
+        model.save_pretrained(output)
+        raise Interrupted(
+            f"Stopped at step {trainer.global_forward_batches}; the prompt so far is in {output}."
+        ) from stop
+    told: dict[str, Any] = {
+        "train_samples": len(splits.train),
+        "steps": trainer.global_forward_batches,
+        "train_seconds": round(log.train_seconds, 3),
+        "samples_per_second": round(log.samples / log.train_seconds, 2),
+        "seconds_to_first_step": round(log.seconds_to_first_step, 3),
+    }
+    if best is not None:
+        best.restore()
+        told |= {"best_step": best.step, "best_metric": best.metric, "best_chosen_on": _chosen_on(options)}
+    model.save_pretrained(output)
+    return told
+
+
+def _chosen_on(options: TrainOptions) -> str:
+    if options.selection_samples:
+        return f"{options.selection_samples} training examples set apart"
+    return "the evaluation split, the same that is reported"
+
+
+def _predict_split(options: TrainOptions, model: PromptModel, data: TaskData, device: str, path: Path) -> None:
+    notes: list[str] = []
+    nn.move(model, device)
+    model.eval()
+    answers = answer(model, data, options, _fitting(options, model), notes)
+    _tell(notes)
+    interchange.write_whole({path: "".join(f"{json.dumps(a, ensure_ascii=False)}\n" for a in answers).encode()})
 
 
 def _fitting(options: TrainOptions, model: PromptModel) -> int:
@@ -226,48 +338,27 @@ def evaluate_prompt(options: TrainOptions) -> dict[str, Any]:
     model = load_model(options, device)
     eval_set = load_split(options, "validation", model.label_names)
     _check_fits(model, eval_set, options)
-    scores = _evaluate(options, model, *_loader(options, model, eval_set), device, None)
+    scores = _evaluate(options, model, *_loader(options, model, eval_set), device)
     return {**scores, "eval_samples": len(eval_set), **describe(model, device)}
 
 
-@dataclasses.dataclass
-class Prediction:
-    text: str
-    label: str
-    probabilities: dict[str, float]
+def predict(
+    options: TrainOptions, lines: Iterable[Line], *, structured: bool = False, version_2: bool = False
+) -> Iterator[dict[str, Any]]:
+    """A saved prompt's answer to each line, in order, batch by batch as the lines come.
 
-
-def predict(options: TrainOptions, lines: Iterable[str]) -> Iterator[Prediction]:
-    """A saved prompt's answer to each line, in order, batch by batch as the lines come."""
+    Args:
+        structured: lines are JSON objects; see `predicting.read_lines`.
+        version_2: questions may have no answer.
+    """
     _require_prompt(options)
     device = choose_device(options.device)
     model = load_model(options, device)
-    if model.task != _TASKS[LabelledTexts] or model.problem_type != CLASSES:
-        kind = model.problem_type or model.task
-        raise ConfigError(f"predict names one class a text so far; {options.model_name_or_path} is for {kind}.")
     nn.move(model, device)
     model.eval()
-    tokenizer = load_tokenizer(model.checkpoint.directory)
-    pad = PadBatch(tokenizer.pad_token_id)
-    like = model.trainable_parameters()[0]
-    for batch in _batches(lines, options.per_device_eval_batch_size):
-        rows = tokenizer(batch, max_length=_fitting(options, model))
-        arrays = pad([{**row, "labels": 0} for row in rows])
-        del arrays["labels"]
-        with ops.no_grad():
-            logits = model(**{name: ops.tensor(array, like=like) for name, array in arrays.items()}).logits
-            probabilities = ops.to_numpy(ops.softmax(logits, axis=-1))
-        for text, row in zip(batch, probabilities, strict=True):
-            named = {name: float(p) for name, p in zip(model.label_names, row, strict=True)}
-            yield Prediction(text, max(named, key=named.get), named)
-
-
-def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for line in lines:
-        batch.append(line)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    for batch in batches(lines, options.per_device_eval_batch_size):
+        notes: list[str] = []
+        data = read_lines(model, batch, structured, version_2)
+        answers = answer(model, data, options, _fitting(options, model), notes)
+        _tell(notes)
+        yield from answers

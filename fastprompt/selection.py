@@ -1,49 +1,115 @@
-"""The best of a training's epochs, kept; and an end to a training that gets no better."""
+"""Evaluations during the training, and the prompt that did best in them."""
 
+import json
+import shutil
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from fastprompt.framework import nn, ops
+from fastprompt.errors import ConfigError
+from fastprompt.models.base import PromptModel
+from fastprompt.progress import RunLog
 
-import numpy
 from fastNLP import Callback
 from fastNLP.core.utils.exceptions import EarlyStopException
 
 
-class KeepBest(Callback):
-    """Keeps the tuned tensors of the evaluation that scored best, of two alike the later.
+class BestPrompt:
+    """Keeps the prompt of the best evaluation so far in a folder of its own.
 
     Args:
-        model: whose tensors.
-        score: what an evaluation's scores, by their names in metrics.json, are worth; more is better.
-        patience: after so many evaluations without a better one training ends.
+        metric: the score that counts, the higher the better, but for "loss".
+        then: another that decides between two that are alike in it.
+        patience: the training ends after so many evaluations that are no better; None: it does not.
 
     Attributes:
-        scores: of the best evaluation; epoch: after which epoch that was.
+        step: of the best evaluation; None before the first.
+        scores: its scores.
     """
 
-    def __init__(self, model: Any, score: Callable[[dict[str, float]], Any], patience: int) -> None:
-        super().__init__()
+    def __init__(
+        self, model: PromptModel, directory: Path, metric: str, then: str | None = None, patience: int | None = None
+    ) -> None:
         self.model = model
-        self.score = score
+        self.directory = directory
+        self.metric = metric
+        self.then = then
         self.patience = patience
-        self.scores: dict[str, float] | None = None
-        self.epoch = 0
-        self.tensors: dict[str, numpy.ndarray] = {}
+        self.step: int | None = None
+        self.scores: dict[str, float] = {}
+        self._missed = 0
 
-    def on_evaluate_end(self, trainer: Any, results: dict[str, float]) -> None:
-        found = {name.partition("#")[0]: float(value) for name, value in results.items()}
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
-        print(f"epoch {trainer.cur_epoch_idx}  {shown}", file=sys.stderr, flush=True)
-        if self.scores is None or self.score(found) >= self.score(self.scores):
-            self.scores, self.epoch = found, trainer.cur_epoch_idx
-            self.tensors = {name: ops.to_numpy(p) for name, p in self.model.tuned_parameters().items()}
-        elif trainer.cur_epoch_idx - self.epoch >= self.patience:
-            raise EarlyStopException(f"no better score for {self.patience} epochs")
+    def offer(self, step: int, scores: dict[str, float]) -> None:
+        """Keep the prompt as it is now where it did better than any before.
+
+        Raises:
+            ConfigError: there is no such score.
+            EarlyStopException: fastNLP's, once `patience` is at its end.
+        """
+        if self.metric not in scores:
+            raise ConfigError(f"--metric_for_best_model is {self.metric!r}; there are {', '.join(scores)}.")
+        if self.step is None or self._worth(scores) > self._worth(self.scores):
+            self.step, self.scores, self._missed = step, scores, 0
+            self.model.save_pretrained(self.directory)
+            return
+        self._missed += 1
+        if self._missed == self.patience:
+            raise EarlyStopException(f"{self._missed} evaluations in a row are no better than that at step {self.step}")
+
+    def _worth(self, scores: dict[str, float]) -> list[float]:
+        return [-scores[name] if name == "loss" else scores[name] for name in (self.metric, self.then) if name]
 
     def restore(self) -> None:
-        """Give the model the tensors that were best."""
-        tuned = self.model.tuned_parameters()
-        for name, value in self.tensors.items():
-            nn.set_value(tuned[name], value)
+        """Give the model the best prompt back; its folder goes."""
+        self.model.load_prompt(self.directory)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Evaluations(Callback):
+    """Evaluates while training; each evaluation is a line of `file`: "step", "epoch" and the scores.
+
+    Args:
+        score: evaluates, and gives the scores by name.
+        every: steps between two evaluations; None evaluates at the end of every epoch.
+        log: the run's, whose clock stands still meanwhile.
+        best: what is offered every evaluation.
+    """
+
+    def __init__(
+        self, score: Callable[[], dict[str, float]], file: Path, every: int | None, log: RunLog, best: BestPrompt | None
+    ) -> None:
+        super().__init__()
+        self.score = score
+        self.file = file
+        self.every = every
+        self.log = log
+        self.best = best
+
+    def on_train_begin(self, trainer: Any) -> None:
+        self.file.write_text("")
+
+    def on_train_batch_end(self, trainer: Any) -> None:
+        if self.every and trainer.global_forward_batches % self.every == 0:
+            self._evaluate(trainer)
+
+    def on_train_epoch_end(self, trainer: Any) -> None:
+        if self.every is None:
+            self._evaluate(trainer)
+
+    def _evaluate(self, trainer: Any) -> None:
+        started = time.perf_counter()
+        scores = self.score()
+        trainer.driver.set_model_mode("train")
+        step = trainer.global_forward_batches
+        line = {"step": step, "epoch": round(step / trainer.num_batches_per_epoch, 3), **scores}
+        with self.file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        told = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        print(f"evaluation at step {step}: {told}", file=sys.stderr, flush=True)
+        try:
+            if self.best is not None:
+                self.best.offer(step, scores)
+        finally:  # the clock counts on where the training ends here, too
+            self.log.leave_out(time.perf_counter() - started)

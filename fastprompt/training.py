@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from fastprompt.framework import driver
+from fastprompt.framework import driver, runtime
 from fastprompt.metrics.loss import MeanLoss
 from fastprompt.optimization import AdamW, LearningRateSchedule
 from fastprompt.options import TrainOptions
 
-from fastNLP import Evaluator, Metric, Trainer
+from fastNLP import Callback, Evaluator, Metric, Trainer
 from fastNLP.core.log import logger
 
 
@@ -23,6 +23,18 @@ def get_driver(model: Any, device: str = "cpu") -> Any:
     return driver.get_driver(model, device)
 
 
+class SeededSteps(Callback):
+    """Seeds every step by its number: what is drawn (dropout) is the same whatever ran between the steps, be it an
+    evaluation or a new start from a checkpoint."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def on_train_batch_begin(self, trainer: Any, batch: Any, indices: Any) -> None:
+        runtime.seed((self.seed * 1_000_003 + trainer.global_forward_batches) % 2**31)
+
+
 def make_trainer(
     model: Any,
     loader: Any,
@@ -30,13 +42,8 @@ def make_trainer(
     device: str,
     callbacks: list[Any],
     schedule: LearningRateSchedule,
-    evaluation: dict[str, Any] | None = None,
 ) -> Trainer:
-    """The Trainer of `fastprompt train`: AdamW on what the method tunes, and the schedule before every step.
-
-    Args:
-        evaluation: what the Trainer is to be told of evaluation between epochs: evaluate_dataloaders and metrics.
-    """
+    """The Trainer of `fastprompt train`: AdamW on what the method tunes, and the schedule before every step."""
     logger.setLevel("ERROR")  # a run's own lines come from RunLog
     return Trainer(
         model=model,
@@ -46,9 +53,8 @@ def make_trainer(
         optimizers=AdamW(model.trainable_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay),
         n_epochs=options.num_train_epochs,
         accumulation_steps=options.gradient_accumulation_steps,
-        callbacks=[schedule, *callbacks],
+        callbacks=[SeededSteps(options.seed), schedule, *callbacks],
         progress_bar=None,
-        **(evaluation or {}),
     )
 
 

@@ -2,6 +2,11 @@
 
 import json
 
+import fastprompt as fp
+from fastprompt import running
+from fastprompt.errors import DataError
+from fastprompt.options import TrainOptions
+
 import pytest
 
 SQUAD_CONTEXT = "the museum opened in may . its garden is free on sundays ."
@@ -56,6 +61,19 @@ CASES = {
 }
 
 
+# A question of each kind for `predict`, and what the answer to it holds.
+ASKED = {
+    "pairs": ({"text": "a cat", "text_pair": "an animal"}, {"text", "text_pair", "label", "probabilities"}),
+    "choices": (
+        {"text": "it rained . so", "choices": ["wet .", "dry ."]},
+        {"text", "choices", "label", "probabilities"},
+    ),
+    "questions": ({"question": "when ?", "context": SQUAD_CONTEXT}, {"id", "question", "answer", "probability"}),
+    "names": ({"tokens": ["anna", "saw", "rome"]}, {"tokens", "tags"}),
+    "numbers": ({"text": "good", "text_pair": "day"}, {"text", "text_pair", "value"}),
+}
+
+
 @pytest.fixture
 def folder(tmp_path):
     def make(case):
@@ -84,6 +102,32 @@ def test_a_task_trains_evaluates_and_is_evaluated_again(tiny, folder, command, c
     assert {name: float(told[name]) for name in scores} == {name: metrics[name] for name in scores}
     if case == "questions":
         assert set(json.loads((data / "out/predictions.json").read_text())) == {"q1"}
+    asked, keys = ASKED[case]
+    (data / "asked.jsonl").write_text(f"{json.dumps(asked)}\n{json.dumps(asked)}\n")
+    arguments = ["predict", "--model_name_or_path", data / "out", "--input", data / "asked.jsonl"]
+    if case == "questions":
+        arguments += ["--max_query_length", "10", "--max_seq_length", "40"]
+    answers = [json.loads(line) for line in command(*arguments, "--format", "jsonl").stdout.decode().splitlines()]
+    assert len(answers) == 2
+    for answer in answers:
+        assert set(answer) == keys
+        assert answer | {name: asked[name] for name in asked if name in keys} == answer
+        check_answer(case, answer)
+
+
+def check_answer(case, answer):
+    if "probabilities" in answer:
+        found = answer["probabilities"]
+        assert sum(found.values() if case == "pairs" else found) == pytest.approx(1)
+        assert answer["label"] in (("entailment", "not_entailment") if case == "pairs" else (0, 1))
+    elif case == "questions":
+        assert answer["answer"] in SQUAD_CONTEXT
+        assert 0 < answer["probability"] <= 1
+    elif case == "names":
+        assert len(answer["tags"]) == 3
+        assert set(answer["tags"]) <= {"O", "B-PER", "B-LOC"}
+    else:
+        assert isinstance(answer["value"], float)
 
 
 @pytest.mark.once
@@ -94,5 +138,50 @@ def test_a_prompt_of_another_task_is_refused(tiny, folder, command):
     command("train", "--model_name_or_path", tiny["bert"], *ner, *output, "--pre_seq_len", "3")
     done = command("evaluate", "--model_name_or_path", data / "out", "--task_name", "reviews", check=False)
     assert b"was tuned for token_classification; reviews is sequence_classification" in done.stderr
-    done = command("predict", "--model_name_or_path", data / "out", stdin=b"x\n", check=False)
-    assert b"predict names one class a text so far" in done.stderr
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("case", "line", "message"),
+    [
+        ("pairs", '{"text": "a"}\n{"text": "a", "text_pair": "b"}', "line 2: it has the key 'text_pair', the lines"),
+        ("pairs", '{"texts": "a"}', "line 1: the key 'text' is missing"),
+        ("pairs", "a cat", "line 1: a JSON object is wanted"),
+        ("choices", '{"text": "a", "choices": ["b"]}', "line 1: 'choices' is a list of two texts or more"),
+        ("questions", '{"question": "a"}', "line 1: the key 'context' is missing"),
+        ("names", '{"tokens": []}', "line 1: it has no words"),
+    ],
+)
+def test_a_line_that_cannot_be_answered_is_named(asked_of, tmp_path, case, line, message):
+    (tmp_path / "asked.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError) as told:
+        asked_of(case, tmp_path / "asked.jsonl")
+    assert message in str(told.value)
+
+
+@pytest.fixture(scope="module")
+def asked_of(tiny, tmp_path_factory):
+    """asked_of(case, file): what a fresh prompt of that kind answers to the file."""
+    kinds = {
+        "pairs": fp.PromptForSequenceClassification,
+        "choices": fp.PromptForMultipleChoice,
+        "questions": fp.PromptForQuestionAnswering,
+        "names": fp.PromptForTokenClassification,
+    }
+
+    def ask(case, path):
+        folder = tmp_path_factory.mktemp("asked")
+        kinds[case].from_pretrained(tiny["bert"]).save_pretrained(folder)
+        lines = ((f"line {number}", line) for number, line in enumerate(path.read_text().splitlines(), 1))
+        options = TrainOptions(model_name_or_path=str(folder))
+        return list(running.predict(options, lines, structured=path.suffix == ".jsonl"))
+
+    return ask
+
+
+@pytest.mark.once
+def test_words_behind_the_longest_input_have_no_tag(tiny, tmp_path):
+    fp.PromptForTokenClassification.from_pretrained(tiny["bert"]).save_pretrained(tmp_path)
+    options = TrainOptions(model_name_or_path=str(tmp_path), max_seq_length=5)
+    (found,) = running.predict(options, [("line 1", "a b c d e")])
+    assert [tag is None for tag in found["tags"]] == [False, False, False, True, True]

@@ -172,6 +172,7 @@ def seed(value: int) -> None:
     """Seed Python, NumPy and jittor (dropout draws from it)."""
     import jittor
 
+    jittor.sync_all()  # what was asked for before this draws from the numbers before this
     jittor.set_global_seed(value % 2**31)  # seeds the other two as well, but not as the other drivers do
     random.seed(value)
     numpy.random.seed(value % 2**32)

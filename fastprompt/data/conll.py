@@ -22,7 +22,8 @@ def load_ner(
     label_names: Sequence[str] | None = None,
     tag_column: int | None = None,
 ) -> TaggedTokens:
-    """Split "train" or "validation" of a folder of column files (train.txt, valid.txt), or of the hub's CoNLL-2003.
+    """Split "train", "validation" or "test" of a folder of column files (train.txt, valid.txt), or of the hub's
+    CoNLL-2003.
 
     Args:
         label_names, tag_column: see `read_conll`.
@@ -38,7 +39,7 @@ def load_ner(
 
 
 def load_srl(split: str, data_dir: str | Path, label_names: Sequence[str] | None = None) -> TaggedTokens:
-    """Split "train" or "validation" of a folder of files of predicates, as `read_srl` takes them."""
+    """Split "train", "validation" or "test" of a folder of files of predicates, as `read_srl` takes them."""
     return read_srl(find_split(data_dir, split, (".txt",)), label_names)
 
 

@@ -4,14 +4,28 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from fastprompt.errors import DataError
 from fastprompt.template import Template
 
 
-def _first(values: list[Any] | None, count: int | None) -> list[Any] | None:
-    return None if values is None else values[:count]
+class Selectable:
+    """A data class whose `columns` hold one value per example each, or are None."""
+
+    columns: ClassVar[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(getattr(self, self.columns[0]))
+
+    def select(self, places: Sequence[int]) -> Self:
+        """The examples at `places`, in that order."""
+        picked = {name: getattr(self, name) for name in self.columns}
+        return replace(self, **{name: v if v is None else [v[i] for i in places] for name, v in picked.items()})
+
+    def head(self, count: int | None) -> Self:
+        """The first `count` examples; all where it is None."""
+        return self if count is None else self.select(range(min(count, len(self))))
 
 
 def _check_lengths(**columns: list[Any] | None) -> None:
@@ -27,7 +41,7 @@ def _check_classes(labels: Sequence[int], count: int) -> None:
 
 
 @dataclass
-class LabelledTexts:
+class LabelledTexts(Selectable):
     """Texts, or pairs of texts, each with a class or a number.
 
     Args:
@@ -40,6 +54,8 @@ class LabelledTexts:
     Raises:
         DataError: columns of different lengths, or a label that is no class or no number.
     """
+
+    columns = ("texts", "labels", "pairs", "groups")
 
     texts: list[str]
     labels: list[int] | list[float]
@@ -57,17 +73,9 @@ class LabelledTexts:
             if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
                 raise DataError(f"Row {row}: the label is {label!r}; a regression wants numbers.")
 
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def head(self, count: int | None) -> "LabelledTexts":
-        """The first `count` rows; all where it is None."""
-        columns = {name: _first(getattr(self, name), count) for name in ("texts", "labels", "pairs", "groups")}
-        return replace(self, **columns)
-
 
 @dataclass
-class ClozeTexts:
+class ClozeTexts(Selectable):
     """Texts that stand in a template with a blank, each with what belongs there.
 
     Args:
@@ -79,6 +87,7 @@ class ClozeTexts:
         ConfigError: the template has no blank or no place for the text, or two.
     """
 
+    columns = ("texts", "labels")
     texts: list[str]
     labels: list[int]
     template: str
@@ -89,12 +98,9 @@ class ClozeTexts:
         _check_classes(self.labels, sys.maxsize)
         Template(self.template)
 
-    def __len__(self) -> int:
-        return len(self.texts)
-
 
 @dataclass
-class MultipleChoices:
+class MultipleChoices(Selectable):
     """Examples of which one choice is right.
 
     Args:
@@ -104,6 +110,8 @@ class MultipleChoices:
     Raises:
         DataError: columns of different lengths, different numbers of choices, or a label that is no choice.
     """
+
+    columns = ("choices", "labels")
 
     choices: list[list[tuple[str, str]]]
     labels: list[int]
@@ -120,16 +128,9 @@ class MultipleChoices:
     def num_choices(self) -> int:
         return len(self.choices[0]) if self.choices else 0
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def head(self, count: int | None) -> "MultipleChoices":
-        """The first `count` rows; all where it is None."""
-        return replace(self, choices=self.choices[:count], labels=self.labels[:count])
-
 
 @dataclass
-class TaggedTokens:
+class TaggedTokens(Selectable):
     """Sentences of tokens (words), each with a tag.
 
     Args:
@@ -141,6 +142,8 @@ class TaggedTokens:
         DataError: columns of different lengths, a sentence without tokens or with another number of tags, or a tag that
             is no class.
     """
+
+    columns = ("tokens", "tags", "pairs")
 
     tokens: list[list[str]]
     tags: list[list[int]]
@@ -154,10 +157,3 @@ class TaggedTokens:
             if not tokens or len(tokens) != len(tags):
                 raise DataError(f"Row {row} has {len(tokens)} tokens and {len(tags)} tags.")
             _check_classes(tags, len(self.label_names))
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def head(self, count: int | None) -> "TaggedTokens":
-        """The first `count` sentences; all where it is None."""
-        return replace(self, **{name: _first(getattr(self, name), count) for name in ("tokens", "tags", "pairs")})

@@ -10,7 +10,11 @@ from typing import Any
 from fastprompt.errors import DataError
 
 # What the published data sets call a split.
-SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "devel")}
+SPLIT_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev", "devel"),
+    "test": ("test",),
+}
 _LONGEST_FIELD = 131_072  # characters; Python's csv has the same limit
 
 

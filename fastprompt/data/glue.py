@@ -70,12 +70,13 @@ GLUE = {
 
 
 def load_glue(dataset_name: str, split: str, data_dir: str | Path | None = None) -> LabelledTexts:
-    """Split "train" or "validation" of a task; MNLI has "validation_mismatched" too, and the matched one is its
-    "validation".
+    """Split "train", "validation" or "test" of a task; MNLI has "validation_mismatched" too, and the matched ones are
+    its "validation" and "test". The labels of "test", which are not published, are 0.
 
     Args:
-        data_dir: a folder with the task's official files (train.tsv, dev.tsv; dev_matched.tsv and dev_mismatched.tsv of
-            MNLI; of MRPC also msr_paraphrase_train.txt with dev_ids.tsv); None takes the hub's copy.
+        data_dir: a folder with the task's official files (train.tsv, dev.tsv, test.tsv; dev_matched.tsv,
+            dev_mismatched.tsv and test_matched.tsv of MNLI; of MRPC also msr_paraphrase_train.txt with dev_ids.tsv);
+            None takes the hub's copy.
 
     Raises:
         DataError: a file or the hub cannot be read, or a row is not what the task's rows are.
@@ -84,10 +85,12 @@ def load_glue(dataset_name: str, split: str, data_dir: str | Path | None = None)
     if data_dir is None:
         return _from_hub(task, dataset_name, split)
     folder = Path(data_dir).expanduser()
-    name = "train.tsv" if split == "train" else "dev.tsv"
+    name = {"train": "train.tsv", "test": "test.tsv"}.get(split, "dev.tsv")
     if dataset_name == "mnli" and split != "train":
-        name = "dev_mismatched.tsv" if split == "validation_mismatched" else "dev_matched.tsv"
+        name = name.replace(".", "_mismatched." if split == "validation_mismatched" else "_matched.")
     original = folder / "msr_paraphrase_train.txt"
+    if split == "test":
+        return _read_unlabelled(GLUE[dataset_name], folder / name)
     if dataset_name == "mrpc" and original.exists() and not (folder / name).exists():
         return _read(task, original, _ids_of_dev(folder / "dev_ids.tsv"), split)
     return read_glue(dataset_name, folder / name)
@@ -123,6 +126,19 @@ def _read(task: GlueTask, path: Path, dev: set[tuple[str, str]] | None = None, s
     return made
 
 
+def _read_unlabelled(task: GlueTask, path: Path) -> LabelledTexts:
+    """A test file: it has a header, CoLA's too, and no labels."""
+    names = task.columns[:-1]
+    rows = [row for _, row in read_tsv(path, names)]
+    if not rows:
+        raise DataError(f"{path} has no rows; {task.title}'s test file has the columns {', '.join(names)}.")
+    return _make(task, [[row[name] for row in rows] for name in names], _unknown(task, len(rows)))
+
+
+def _unknown(task: GlueTask, count: int) -> list[int | float]:
+    return [0.0 if task.label_names is None else 0] * count
+
+
 def _label(task: GlueTask, text: str, where: str) -> int | float:
     if task.label_names is None:
         try:
@@ -151,8 +167,9 @@ def _ids_of_dev(path: Path) -> set[tuple[str, str]]:
 
 
 def _from_hub(task: GlueTask, dataset_name: str, split: str) -> LabelledTexts:
-    if dataset_name == "mnli" and split == "validation":
-        split = "validation_matched"
+    if dataset_name == "mnli" and split in ("validation", "test"):
+        split += "_matched"
     rows = load_from_hub(task.title, "nyu-mll/glue", dataset_name, split)
     columns = [list(rows[name]) for name in task.hub_columns or task.columns[:-1]]
-    return _make(task, columns, list(rows["label"]))
+    labels = _unknown(task, len(columns[0])) if split.startswith("test") else list(rows["label"])
+    return _make(task, columns, labels)

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fastprompt.data.examples import LabelledTexts
 from fastprompt.data.files import (
@@ -31,7 +32,8 @@ def load_own(
     label_names: Sequence[str] | None = None,
     regression: bool = False,
 ) -> LabelledTexts:
-    """Split "train" or "validation" of a folder with train.csv, dev.jsonl or the like, or with `datasets`' own files.
+    """Split "train", "validation" or "test" of a folder with train.csv, dev.jsonl or the like, or with `datasets`' own
+    files. Labels of "test" are left unread and are 0.
 
     Args:
         text_columns: one column, or two for pairs of texts.
@@ -48,15 +50,21 @@ def load_own(
         raise ConfigError("--text_columns names the column of the texts, or the two columns of pairs of texts.")
     texts: list[list[str]] = [[] for _ in text_columns]
     labels: list[Place] = []
-    source, rows, class_names = _open(Path(data_dir).expanduser(), split, [*text_columns, label_column])
+    label_columns = [] if split == "test" else [label_column]
+    source, rows, class_names = _open(Path(data_dir).expanduser(), split, [*text_columns, *label_columns])
     for row in rows:
         for column, name in zip(texts, text_columns, strict=True):
             column.append(row.get(name, str))
-        labels.append(Place(row.source, row.trail, row.value[label_column]))
+        labels.append(Place(row.source, row.trail, row.value.get(label_column)))
     if not labels:
         raise DataError(f"{source} has no rows.")
     first, *second = texts
     pairs = second[0] if second else None
+    if split == "test":
+        unknown: list[Any] = [0.0 if regression else 0] * len(first)
+        if label_names is None and not regression:
+            raise ConfigError("The test split does not tell the classes; give label_names=, those of training.")
+        return LabelledTexts(first, unknown, None if regression else list(label_names), pairs)
     if regression:
         return LabelledTexts(first, [_number(label) for label in labels], None, pairs)
     found = [_class(label) for label in labels]
@@ -102,7 +110,7 @@ def _open_saved(folder: Path, split: str, wanted: list[str]) -> tuple[Iterator[P
         raise DataError(f"{folder} has the splits {', '.join(saved)}; it lacks {split!r}.")
     rows, label = saved[found[0]], wanted[-1]
     check_columns(f"{folder}, {found[0]}", wanted, rows.column_names)
-    names = getattr(rows.features[label], "names", None)
+    names = getattr(rows.features[label], "names", None)  # a text column has none
     if names is not None:
         rows = ({**row, label: names[row[label]] if row[label] in range(len(names)) else None} for row in rows)
     return (Place(f"{folder}, {found[0]}", f"row {number}", row) for number, row in enumerate(rows)), names

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastprompt.data.examples import Selectable
 from fastprompt.data.files import Place, find_split, read_json
 from fastprompt.data.hub import load_from_hub
 from fastprompt.errors import DataError
@@ -26,7 +27,7 @@ class SquadQuestion:
 
 
 @dataclass
-class SquadData:
+class SquadData(Selectable):
     """A split of SQuAD.
 
     Attributes:
@@ -34,16 +35,11 @@ class SquadData:
         notes: what was mended on the way, for the user to read.
     """
 
+    columns = ("questions",)
+
     questions: list[SquadQuestion]
     version_2: bool
     notes: list[str] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.questions)
-
-    def head(self, count: int | None) -> "SquadData":
-        """The first `count` questions; all where it is None."""
-        return SquadData(self.questions[:count], self.version_2, self.notes)
 
 
 def load_squad(dataset_name: str, split: str, data_dir: str | Path | None = None) -> SquadData:

@@ -84,10 +84,11 @@ SUPERGLUE = {
 def load_superglue(
     dataset_name: str, split: str, data_dir: str | Path | None = None
 ) -> LabelledTexts | MultipleChoices:
-    """Split "train" or "validation" of a task; COPA's are `MultipleChoices`.
+    """Split "train", "validation" or "test" of a task; COPA's are `MultipleChoices`. The labels of "test", which are
+    not published, are 0.
 
     Args:
-        data_dir: a folder with the task's official train.jsonl and val.jsonl; None takes the hub's copy.
+        data_dir: a folder with the task's official train.jsonl, val.jsonl and test.jsonl; None takes the hub's copy.
 
     Raises:
         DataError: a file or the hub cannot be read, or a row is not what the task's rows are.
@@ -98,11 +99,17 @@ def load_superglue(
         rows = (Place(f"the hub's {title}", f"row {number}", row) for number, row in enumerate(found))
     else:
         rows = read_json_lines(find_split(data_dir, split, (".jsonl",)))
-    return copa_from_rows(rows) if dataset_name == "copa" else superglue_from_rows(dataset_name, rows)
+    labelled = split != "test"
+    return (
+        copa_from_rows(rows, labelled) if dataset_name == "copa" else superglue_from_rows(dataset_name, rows, labelled)
+    )
 
 
-def superglue_from_rows(dataset_name: str, rows: Iterable[Place]) -> LabelledTexts:
+def superglue_from_rows(dataset_name: str, rows: Iterable[Place], labelled: bool = True) -> LabelledTexts:
     """Pairs of texts from the rows of a task, MultiRC's with their questions as groups.
+
+    Args:
+        labelled: whether rows tell their label; else it is 0.
 
     Raises:
         DataError: with the row and the mend.
@@ -114,7 +121,7 @@ def superglue_from_rows(dataset_name: str, rows: Iterable[Place]) -> LabelledTex
     groups = {example.group: number for number, example in enumerate(examples)}
     return LabelledTexts(
         [example.text for example in examples],
-        [_label(example.place, task.label_names) for example in examples],
+        [_label(example.place, task.label_names) if labelled else 0 for example in examples],
         list(task.label_names),
         [example.pair for example in examples],
         [groups[example.group] for example in examples] if dataset_name == "multirc" else None,
@@ -133,8 +140,11 @@ def _label(place: Place, names: tuple[str, ...]) -> int:
     raise place.wrong(f"the label is {label!r}; there are {', '.join(names)}")
 
 
-def copa_from_rows(rows: Iterable[Place]) -> MultipleChoices:
+def copa_from_rows(rows: Iterable[Place], labelled: bool = True) -> MultipleChoices:
     """COPA (Roemmele et al., 2011): what is the premise's cause, or its effect? Choices are choice1, choice2, ...
+
+    Args:
+        labelled: whether rows tell their label; else it is 0.
 
     Raises:
         DataError: with the row: other choices than the first row has, or a label that is none of them.
@@ -149,7 +159,7 @@ def copa_from_rows(rows: Iterable[Place]) -> MultipleChoices:
         if count < 2 or (choices and count != len(choices[0])):
             wanted = f"the first row has {len(choices[0])}" if choices else "two or more are wanted"
             raise row.wrong(f"it has {count} choices; {wanted}")
-        label = row.get("label", int)
+        label = row.get("label", int) if labelled else 0
         if not 0 <= label < count:
             raise row.wrong(f"the label is {label}; there are {count} choices, counted from 0")
         choices.append([(premise, row.get(f"choice{number}", str)) for number in range(1, count + 1)])

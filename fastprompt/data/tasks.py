@@ -14,6 +14,7 @@ from fastprompt.errors import ConfigError
 _BENCHMARKS = {"glue": load_glue, "superglue": load_superglue, "qa": load_squad}
 _OF_HUB = {"glue": tuple(GLUE), "superglue": (*SUPERGLUE, "copa"), "qa": tuple(VERSION_2), "ner": ("conll2003",)}
 _OWN = ("classification", "regression")
+_WITHOUT_TEST = ("qa", "reviews")  # SQuAD's is not published
 
 TASK_NAMES = (*_OF_HUB, "srl", "reviews", *_OWN)
 
@@ -38,7 +39,8 @@ def load_task(
             own texts.
         dataset_name: which data set of the task; what is read from `data_dir` by ner and srl needs none.
         data_dir: a folder with the data set's own files; None takes the hub's copy.
-        split: "train" or "validation"; glue's mnli has "validation_mismatched" too.
+        split: "train", "validation" or "test"; glue's mnli has "validation_mismatched" too. The labels of a test split
+            are not those of its examples.
         label_names: the classes or tags of training, for another split of data that do not fix them.
         text_columns, label_column: see `load_own`; tag_column: see `read_conll`.
 
@@ -47,6 +49,8 @@ def load_task(
         DataError: its files or the hub cannot be read.
     """
     check_task(task_name, dataset_name, data_dir)
+    if split == "test" and task_name in _WITHOUT_TEST:
+        raise ConfigError(f"{task_name} has no test split to predict; leave --do_predict off.")
     if task_name == "reviews":
         return load_reviews(split)
     if task_name in _OWN:

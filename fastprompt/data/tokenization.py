@@ -172,6 +172,10 @@ class Tokenizer:
         ids = self.plain_ids(f" {word.strip()}")
         return ids[0] if len(ids) == 1 and ids[0] != self._unknown_id else None
 
+    def words_of(self, ids: Sequence[int]) -> list[str]:
+        """The tokens of ids, as they are read."""
+        return [self._fast.decode([i], skip_special_tokens=False).strip() for i in ids]
+
     @cached_property
     def _unknown_id(self) -> int | None:
         return self._named("unk_token", "[UNK]")
@@ -181,8 +185,7 @@ class Tokenizer:
         """The ids of all tokens that are one word, or one mark, each by itself."""
         special = {token["id"] for token in json.loads(self._fast.to_str())["added_tokens"] if token["special"]}
         ids = [i for i in range(self._fast.get_vocab_size()) if i not in special and i != self._unknown_id]
-        words = self._fast.decode_batch([[i] for i in ids], skip_special_tokens=False)
-        again = self.plain([f" {word.strip()}" for word in words])
+        again = self.plain([f" {word}" for word in self.words_of(ids)])
         return [i for i, found in zip(ids, again, strict=True) if found == [i]]
 
 

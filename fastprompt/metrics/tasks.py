@@ -29,16 +29,28 @@ _BENCHMARKS: dict[tuple[str, str | None], dict[str, Callable[[], Metric]]] = {
 }
 
 
-def task_metrics(task_name: str, dataset_name: str | None, data: Any) -> dict[str, Metric]:
+def main_score(task_name: str, dataset_name: str | None = None) -> str:
+    """The score by which prompts of a task are chosen: the first of `task_metrics`, of questions F1."""
+    if task_name == "qa" or (task_name, dataset_name) == ("superglue", "multirc"):
+        return "f1"
+    if task_name in ("ner", "srl"):
+        return "entity_f1"
+    if task_name == "regression":
+        return "pearson"
+    return next(iter(_BENCHMARKS.get((task_name, dataset_name), _ACCURACY)))
+
+
+def task_metrics(task_name: str, dataset_name: str | None, data: Any, **answering: Any) -> dict[str, Metric]:
     """Metrics for `Trainer(metrics=...)` and `Evaluator(metrics=...)`; the task's main score comes first.
 
     Args:
         task_name, dataset_name: as `load_task` takes them.
         data: the evaluation set that it returned, whose tags or kind of labels say what is scored; for "qa" the
             `SquadWindows` that were made of it.
+        answering: "qa"'s n_best_size, max_answer_length and null_threshold; see `SquadScores`.
     """
     if task_name == "qa":
-        return {"squad": SquadScores(data)}
+        return {"squad": SquadScores(data, **answering)}
     if task_name in ("ner", "srl"):
         return {"entity_f1": EntityF1(data.label_names)}
     found = _BENCHMARKS.get((task_name, dataset_name))

@@ -1,0 +1,270 @@
+"""What a tuned model answers: one plain object an example, from a split of a task or from lines of input."""
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import partial, singledispatch
+from typing import Any
+
+from fastprompt.data.encoding import IGNORED, encode
+from fastprompt.data.examples import ClozeTexts, LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.files import Place
+from fastprompt.data.loading import PadBatch
+from fastprompt.data.squad import SquadData, SquadQuestion
+from fastprompt.data.squad_answers import best_spans, choose_answers
+from fastprompt.data.squad_windows import SquadWindows, make_windows
+from fastprompt.data.tasks import TaskData
+from fastprompt.data.tokenization import load_tokenizer
+from fastprompt.errors import DataError
+from fastprompt.framework import ops
+from fastprompt.models.base import PromptModel
+from fastprompt.models.labels import LABELS, NUMBERS
+from fastprompt.options import TrainOptions
+
+import numpy
+
+_WORDS = 10  # of a blank are told
+Line = tuple[str, str]  # where it stands, what it says
+
+
+def answer(
+    model: PromptModel, data: TaskData, options: TrainOptions, max_length: int, notes: list[str]
+) -> list[dict[str, Any]]:
+    """One JSON object per example, in the data's order: what was asked, and what the model answers.
+
+    - texts: "label" and "probabilities"; "labels" of several; "value" or "values" of a regression; of a cloze without a
+      verbalizer the likeliest words;
+    - choices: "label", the index of the likeliest, and "probabilities", one a choice;
+    - sentences: "tags", one a token, null where a token lies behind `max_length` tokens of the model;
+    - questions: "answer", "" for none, and its "probability" among the n best.
+
+    Args:
+        model: in evaluation mode.
+        notes: gets a line about what was cut.
+    """
+    tokenizer = load_tokenizer(model.checkpoint.directory)
+    if isinstance(data, SquadData):
+        data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
+        notes += data.notes
+    shown = ClozeTexts(data.texts, [0] * len(data), model.method_config.template) if model.fills_blanks else data
+    rows = encode(shown, tokenizer, max_length, notes)
+    logits = _logits(model, rows, PadBatch(tokenizer.pad_token_id), options.per_device_eval_batch_size)
+    return _answers(data, model, rows, logits, options)
+
+
+def _logits(model: PromptModel, rows: list[dict[str, Any]], pad: PadBatch, size: int) -> list[numpy.ndarray]:
+    """Each row's logits without its batch's padding, rows of like length read together."""
+    names = ("input_ids", "token_type_ids", "mask_positions", "pseudo_tokens")
+    inputs = [{name: row[name] for name in names if name in row} for row in rows]
+    order = sorted(range(len(inputs)), key=lambda place: _length(inputs[place]))
+    like = model.trainable_parameters()[0]
+    found: list[Any] = [None] * len(inputs)
+    for start in range(0, len(order), size):
+        places = order[start : start + size]
+        batch = pad([inputs[place] for place in places])
+        with ops.no_grad():
+            logits = model(**{name: ops.tensor(array, like=like) for name, array in batch.items()}).logits
+            logits = ops.to_numpy(logits)
+        for place, row in zip(places, logits, strict=True):
+            found[place] = row
+    return found
+
+
+def _length(row: dict[str, Any]) -> int:
+    ids = row["input_ids"]
+    return max(map(len, ids)) if isinstance(ids[0], list) else len(ids)
+
+
+def _softmax(logits: numpy.ndarray) -> list[float]:
+    weights = numpy.exp(logits.astype("float64") - logits.max())
+    return (weights / weights.sum()).tolist()
+
+
+@singledispatch
+def _answers(data: Any, model: PromptModel, rows: list[dict], logits: list[Any], options: TrainOptions) -> list[dict]:
+    raise TypeError(f"{type(data).__name__} is no data set.")
+
+
+@_answers.register
+def _of_texts(
+    data: LabelledTexts, model: PromptModel, rows: list[dict], logits: list[Any], options: TrainOptions
+) -> list[dict]:
+    answers = []
+    for place, row in enumerate(logits):
+        given = {"text": data.texts[place]} | ({"text_pair": data.pairs[place]} if data.pairs else {})
+        answers.append(given | _outputs(model, row))
+    return answers
+
+
+def _outputs(model: PromptModel, logits: numpy.ndarray) -> dict[str, Any]:
+    names = model.label_names
+    if model.problem_type == NUMBERS:
+        values = logits.tolist()
+        return {"value": values[0]} if len(values) == 1 else {"values": dict(zip(names, values, strict=True))}
+    if model.problem_type == LABELS:
+        probabilities = (1 / (1 + numpy.exp(-logits.astype("float64")))).tolist()
+        chosen = [name for name, logit in zip(names, logits, strict=True) if logit > 0]
+        return {"labels": chosen, "probabilities": dict(zip(names, probabilities, strict=True))}
+    if not names:  # the vocabulary's words
+        likely, shares = numpy.argsort(-logits)[:_WORDS], _softmax(logits)
+        words = load_tokenizer(model.checkpoint.directory).words_of(likely.tolist())
+        named = {word: shares[place] for word, place in zip(words, likely, strict=True)}
+    else:
+        named = dict(zip(names, _softmax(logits), strict=True))
+    return {"label": max(named, key=named.get), "probabilities": named}
+
+
+@_answers.register
+def _of_choices(
+    data: MultipleChoices, model: PromptModel, rows: list[dict], logits: list[Any], options: TrainOptions
+) -> list[dict]:
+    return [
+        {
+            "text": choices[0][0],
+            "choices": [choice for _, choice in choices],
+            "label": int(row.argmax()),
+            "probabilities": _softmax(row),
+        }
+        for choices, row in zip(data.choices, logits, strict=True)
+    ]
+
+
+@_answers.register
+def _of_tokens(
+    data: TaggedTokens, model: PromptModel, rows: list[dict], logits: list[Any], options: TrainOptions
+) -> list[dict]:
+    answers = []
+    for place, (row, found) in enumerate(zip(rows, logits, strict=True)):
+        firsts = [i for i, label in enumerate(row["labels"]) if label != IGNORED]  # of each word its first token
+        tags: list[str | None] = [model.label_names[i] for i in found[firsts].argmax(axis=-1)]
+        tokens = data.tokens[place]
+        given = {"tokens": tokens} | ({"predicate": data.pairs[place][0]} if data.pairs else {})
+        answers.append({**given, "tags": tags + [None] * (len(tokens) - len(tags))})
+    return answers
+
+
+@_answers.register
+def _of_questions(
+    data: SquadWindows, model: PromptModel, rows: list[dict], logits: list[Any], options: TrainOptions
+) -> list[dict]:
+    spans = {
+        number: best_spans(window, *logits[number].T, options.n_best_size, options.max_answer_length)
+        for number, window in enumerate(data.windows)
+    }
+    found = choose_answers(data, spans, options.n_best_size, options.null_score_diff_threshold)
+    answers = []
+    for question in data.data.questions:
+        text = found.answers[question.id]
+        likely = [entry["probability"] for entry in found.nbest[question.id] if entry["text"] == text]
+        given = {"id": question.id, "question": question.question}
+        answers.append({**given, "answer": text, "probability": likely[0] if likely else 0.0})
+    return answers
+
+
+# -- lines of input --------------------------------------------------------------------------------------------------
+
+
+def read_lines(
+    model: PromptModel, lines: Iterable[Line], structured: bool = False, version_2: bool = False
+) -> TaskData:
+    """Lines of input as the data that the model reads; what is to be answered is left open.
+
+    Args:
+        version_2: questions may have no answer, as in SQuAD 2.0.
+
+    A line is a text, or words with spaces between them for a tagger. With `structured`, and always for questions and
+    choices, it is a JSON object: {"text", "text_pair"}, {"tokens", "predicate"}, {"text", "choices"}, or {"question",
+    "context", "id"}; text_pair, predicate and id may be left off.
+
+    Raises:
+        DataError: with the line: it is not such an object, or differs from the others.
+    """
+    reader = {
+        "sequence_classification": _read_texts,
+        "masked_lm": _read_texts,
+        "multiple_choice": _read_choices,
+        "token_classification": _read_tokens,
+        "question_answering": partial(_read_questions, version_2=version_2),
+    }[model.task]
+    if structured or model.task in STRUCTURED:
+        return reader(model, [_parsed(line) for line in lines])
+    key, read = ("tokens", str.split) if model.task == "token_classification" else ("text", str)
+    return reader(model, [Place(where, "", {key: read(text)}) for where, text in lines])
+
+
+STRUCTURED = ("multiple_choice", "question_answering")  # tasks that no bare line of text can pose
+
+
+def _parsed(line: Line) -> Place:
+    where, text = line
+    try:
+        return Place(where, "", json.loads(text))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: a JSON object is wanted ({error.msg}).") from error
+
+
+def _all_or_none(places: list[Place], key: str, *kinds: type) -> list[Any] | None:
+    """The values of a key that every object has, or none of them."""
+    if not places or key not in (places[0].value if isinstance(places[0].value, dict) else ()):
+        if extra := [place for place in places if isinstance(place.value, dict) and key in place.value]:
+            raise extra[0].wrong(f"it has the key {key!r}, the lines before it have not")
+        return None
+    return [place.get(key, *kinds) for place in places]
+
+
+def _read_texts(model: PromptModel, places: list[Place]) -> LabelledTexts:
+    texts = [place.get("text", str) for place in places]
+    pairs = _all_or_none(places, "text_pair", str)
+    if pairs is not None and model.fills_blanks:
+        raise places[0].wrong("a cloze is asked with one text; leave text_pair off")
+    open_ended = model.problem_type == NUMBERS or not model.label_names
+    labels: list[Any] = [0.0 if open_ended else 0] * len(texts)
+    return LabelledTexts(texts, labels, None if open_ended else model.label_names, pairs)
+
+
+def _read_choices(model: PromptModel, places: list[Place]) -> MultipleChoices:
+    choices = []
+    for place in places:
+        text, given = place.get("text", str), place.get("choices", list)
+        if len(given) < 2 or not all(isinstance(choice, str) for choice in given):
+            raise place.wrong("'choices' is a list of two texts or more")
+        if choices and len(given) != len(choices[0]):
+            raise place.wrong(f"it has {len(given)} choices, the line before it {len(choices[0])}")
+        choices.append([(text, choice) for choice in given])
+    return MultipleChoices(choices, [0] * len(choices))
+
+
+def _read_tokens(model: PromptModel, places: list[Place]) -> TaggedTokens:
+    sentences = []
+    for place in places:
+        tokens = place.get("tokens", list)
+        if not tokens or not all(isinstance(token, str) and token for token in tokens):
+            raise place.wrong("it has no words; a tagger wants one or more")
+        sentences.append(tokens)
+    predicates = _all_or_none(places, "predicate", str)
+    tags = [[0] * len(tokens) for tokens in sentences]
+    return TaggedTokens(sentences, tags, model.label_names, predicates and [[word] for word in predicates])
+
+
+def _read_questions(model: PromptModel, places: list[Place], version_2: bool) -> SquadData:
+    questions: dict[str, SquadQuestion] = {}
+    for place in places:
+        key = place.get("id", str) if isinstance(place.value, dict) and "id" in place.value else place.source
+        if key in questions:
+            raise place.wrong(f"the id {key!r} is an earlier line's")
+        context = place.get("context", str)
+        if not context.strip():
+            raise place.wrong("its context is empty")
+        questions[key] = SquadQuestion(key, place.get("question", str), context, [])
+    return SquadData(list(questions.values()), version_2)
+
+
+def batches(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:
+    """Lines in groups of `size`, as they come."""
+    batch: list[Line] = []
+    for line in lines:
+        batch.append(line)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
