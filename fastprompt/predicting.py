@@ -88,10 +88,25 @@ def _answers(data: Any, model: PromptModel, rows: list[dict], logits: list[Any],
 def _of_texts(
     data: LabelledTexts, model: PromptModel, rows: list[dict], logits: list[Any], options: TrainOptions
 ) -> list[dict]:
+    if model.fills_blanks and not model.label_names:
+        return _of_blanks(data.texts, model, logits)
     answers = []
     for place, row in enumerate(logits):
         given = {"text": data.texts[place]} | ({"text_pair": data.pairs[place]} if data.pairs else {})
         answers.append(given | _outputs(model, row))
+    return answers
+
+
+def _of_blanks(texts: list[str], model: PromptModel, logits: list[Any]) -> list[dict]:
+    """Of the words that a blank may be filled with the likeliest."""
+    tokenizer = load_tokenizer(model.checkpoint.directory)
+    words = numpy.array(tokenizer.whole_words)
+    answers = []
+    for text, row in zip(texts, logits, strict=True):
+        shares = _softmax(row)
+        likely = words[numpy.argsort(-row[words])[:_WORDS]].tolist()
+        named = dict(zip(tokenizer.words_of(likely), (shares[word] for word in likely), strict=True))
+        answers.append({"text": text, "label": max(named, key=named.get), "probabilities": named})
     return answers
 
 
@@ -104,12 +119,7 @@ def _outputs(model: PromptModel, logits: numpy.ndarray) -> dict[str, Any]:
         probabilities = (1 / (1 + numpy.exp(-logits.astype("float64")))).tolist()
         chosen = [name for name, logit in zip(names, logits, strict=True) if logit > 0]
         return {"labels": chosen, "probabilities": dict(zip(names, probabilities, strict=True))}
-    if not names:  # the vocabulary's words
-        likely, shares = numpy.argsort(-logits)[:_WORDS], _softmax(logits)
-        words = load_tokenizer(model.checkpoint.directory).words_of(likely.tolist())
-        named = {word: shares[place] for word, place in zip(words, likely, strict=True)}
-    else:
-        named = dict(zip(names, _softmax(logits), strict=True))
+    named = dict(zip(names, _softmax(logits), strict=True))
     return {"label": max(named, key=named.get), "probabilities": named}
 
 

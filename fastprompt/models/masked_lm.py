@@ -31,6 +31,10 @@ class PromptForMaskedLM(PromptModel):
     fills_blanks = True
 
     def __init__(self, checkpoint: Any, backbone: Any, config: Any, *, label_names: list[str], **options: Any) -> None:
+        if config.template is None:
+            raise ConfigError(
+                "A masked language model needs a template with a blank: Config(template='[X] ... [MASK]')."
+            )
         labels = list(config.verbalizer or ())
         if label_names and sorted(label_names) != sorted(labels):
             raise ConfigError(
