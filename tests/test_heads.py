@@ -354,7 +354,7 @@ def test_predict_names_no_class_where_there_is_none(tiny, tmp_path, head):
 
 
 def test_every_task_has_its_class():
-    assert {kind.task for kind, _, _ in HEADS.values()} == set(MODELS)
+    assert {kind.task for kind, _, _ in HEADS.values()} == set(MODELS) - {"masked_lm"}  # test_masked_lm.py
 
 
 # --- inside fastNLP's Trainer -----------------------------------------------------------------------------------------
