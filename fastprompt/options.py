@@ -13,6 +13,7 @@ from fastprompt.framework import BACKENDS
 
 import yaml
 
+_RECIPES = Path(__file__).parent / "recipes"
 STRATEGIES = ("no", "steps", "epoch")
 
 
@@ -85,7 +86,12 @@ class TrainOptions:
     do_predict: bool = option(False, "answer the test split, into predictions.jsonl")
     evaluation_strategy: str = option("no", "when to evaluate during the training", choices=STRATEGIES)
     eval_steps: int = option(500, "evaluate every so many steps, with --evaluation_strategy steps")
-    save_strategy: str = option("no", "when to write checkpoints during the training", choices=("no",))
+    save_strategy: str | None = option(
+        None, "when to write checkpoints; default: no, or steps where --save_steps is given", choices=STRATEGIES
+    )
+    save_steps: int | None = option(None, "a checkpoint every so many steps; default: 500")
+    save_total_limit: int | None = option(None, "keep so many checkpoints, the newest; default: all")
+    resume_from_checkpoint: str | None = option(None, "go on from a checkpoint's folder, or from the last one: last")
     load_best_model_at_end: bool = option(False, "keep the prompt of the best evaluation, not the last one")
     metric_for_best_model: str | None = option(None, "the score that is best; default: the task's first")
     selection_samples: int | None = option(
@@ -119,6 +125,8 @@ class TrainOptions:
             "max_eval_samples",
             "eval_steps",
             "selection_samples",
+            "save_steps",
+            "save_total_limit",
             "n_best_size",
             "max_answer_length",
         ):
@@ -132,6 +140,10 @@ class TrainOptions:
 
         if not (self.do_train or self.do_eval or self.do_predict):
             self.do_train = self.do_eval = True
+        if self.save_strategy is None:
+            self.save_strategy = "no" if self.save_steps is None else "steps"
+        if self.save_steps is not None and self.save_strategy != "steps":
+            raise ConfigError(f"--save_steps goes with --save_strategy steps, not {self.save_strategy}.")
         if self.load_best_model_at_end and self.evaluation_strategy == "no":
             raise ConfigError("--load_best_model_at_end wants evaluations: --evaluation_strategy epoch or steps.")
         if self.selection_samples and not self.load_best_model_at_end:
@@ -173,6 +185,9 @@ def add_arguments(parser: argparse.ArgumentParser, names: list[str] | None = Non
             settings["metavar"] = None if settings["choices"] else settings["type"].__name__.upper()
         parser.add_argument(f"--{item.name}", **settings)
     parser.add_argument("--config", metavar="FILE", help="YAML file of the same options; the command line wins")
+    if names is None:
+        known = ", ".join(recipes())
+        parser.add_argument("--recipe", metavar="NAME", help=f"options of a published run, below --config's: {known}")
 
 
 def _kind(item: dataclasses.Field) -> type:
@@ -189,9 +204,21 @@ def gather(arguments: dict[str, Any]) -> TrainOptions:
 
 
 def over_file(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The options that are given: the arguments, and those that the file behind --config adds."""
-    path = arguments.pop("config", None)
-    return {**(_read_yaml(Path(path)) if path else {}), **arguments}
+    """The options that are given: the arguments, and those that --config's file and --recipe's add.
+
+    Raises:
+        ConfigError: there is no such recipe, or the file cannot be read or has an unknown option.
+    """
+    path, recipe = arguments.pop("config", None), arguments.pop("recipe", None)
+    if recipe is not None and recipe not in recipes():
+        raise ConfigError(f"There is no recipe {recipe!r}; there are {', '.join(recipes())}.")
+    below = {} if recipe is None else _read_yaml(_RECIPES / f"{recipe}.yaml")
+    return {**below, **(_read_yaml(Path(path)) if path else {}), **arguments}
+
+
+def recipes() -> list[str]:
+    """The names that --recipe takes."""
+    return sorted(path.stem for path in _RECIPES.glob("*.yaml"))
 
 
 def as_arguments(given: dict[str, Any]) -> list[str]:

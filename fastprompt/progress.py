@@ -9,11 +9,19 @@ from typing import Any, TextIO
 
 from fastprompt.errors import TrainingError
 from fastprompt.framework import ops
+from fastprompt.interchange import write_whole
 from fastprompt.optimization import LearningRateSchedule
 
 from fastNLP import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def reopen(path: Path, lines: int) -> TextIO:
+    """A file to write on behind its first lines; what stood behind them is gone."""
+    kept = path.read_bytes().splitlines(keepends=True)[:lines] if lines and path.exists() else []
+    write_whole({path: b"".join(kept)})
+    return path.open("a", encoding="utf-8")
 
 
 class RunLog(Callback):
@@ -40,12 +48,27 @@ class RunLog(Callback):
         self.stream = stream or sys.stderr
         self.samples = 0
         self.seconds_to_first_step: float | None = None
-        self.losses: list[Any] = []
+        self.losses: list[Any] = []  # since the last line
+        self.lines = 0
+        self.seconds_before = 0.0  # of a run that this one goes on with
         self.bar: Progress | None = None
 
+    def on_save_checkpoint(self, trainer: Any) -> dict[str, Any]:
+        return {
+            "lines": self.lines,
+            "samples": self.samples,
+            "seconds": time.perf_counter() - self.started,
+            "seconds_to_first_step": self.seconds_to_first_step,
+            "losses": [ops.to_numpy(loss).item() for loss in self.losses],
+        }
+
+    def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
+        self.lines, self.samples, self.seconds_before = states["lines"], states["samples"], states["seconds"]
+        self.seconds_to_first_step, self.losses = states["seconds_to_first_step"], states["losses"]
+
     def on_train_begin(self, trainer: Any) -> None:
-        self.started = time.perf_counter()
-        self.file = self.history.open("w", encoding="utf-8")
+        self.started = time.perf_counter() - self.seconds_before
+        self.file = reopen(self.history, self.lines)
         if self.stream.isatty():
             columns = (
                 *(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}")),
@@ -66,7 +89,7 @@ class RunLog(Callback):
         self.losses.append(outputs["loss"])
 
     def on_train_batch_end(self, trainer: Any) -> None:
-        step = trainer.global_forward_batches
+        self.steps = step = trainer.global_forward_batches
         if self.seconds_to_first_step is None:
             ops.to_numpy(self.losses[-1])  # waits for frameworks that compute later
             self.seconds_to_first_step = time.perf_counter() - self.started
@@ -75,11 +98,22 @@ class RunLog(Callback):
         if self.bar is not None:
             self.bar.update(self.task, completed=step)
 
+    def check(self) -> None:
+        """Raises: TrainingError: a loss since the last line is no finite number."""
+        self._losses()
+
+    def _losses(self) -> list[float]:
+        losses = [float(x if isinstance(x, float) else ops.to_numpy(x).item()) for x in self.losses]
+        for back, loss in zip(range(len(losses) - 1, -1, -1), losses, strict=True):
+            if not math.isfinite(loss):
+                raise TrainingError(f"The loss is {loss} at step {self.steps - back}; lower the learning rate.")
+        return losses
+
     def _log(self, step: int, total: int) -> None:
-        loss = sum(ops.to_numpy(x).item() for x in self.losses) / len(self.losses)
+        losses = self._losses()
+        loss = sum(losses) / len(losses)
         self.losses.clear()
-        if not math.isfinite(loss):
-            raise TrainingError(f"The loss is {loss} at or before step {step}; lower the learning rate.")
+        self.lines += 1
         line = {"step": step, "loss": loss, "learning_rate": self.schedule.current}
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()

@@ -3,14 +3,18 @@
 import dataclasses
 import json
 import resource
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fastprompt import interchange
+from fastprompt.checkpoints import Checkpoints, choose
 from fastprompt.config import method_config
 from fastprompt.data.examples import ClozeTexts, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.loading import make_dataloader
@@ -212,7 +216,14 @@ def train(options: TrainOptions) -> dict[str, Any]:
     output = Path(options.output_dir).expanduser()
     if not options.do_train:
         _require_prompt(options)
-    make_folder(output, RUN_FILES, options.overwrite_output_dir)
+    going_on = options.do_train and options.resume_from_checkpoint is not None
+    if going_on and (output / METRICS_FILE).exists():
+        print(f"{output} holds a finished run; nothing is left to be done.", file=sys.stderr)
+        return json.loads((output / METRICS_FILE).read_bytes())
+    make_folder(output, RUN_FILES, options.overwrite_output_dir or going_on)
+    start = choose(options.resume_from_checkpoint, output) if going_on else None
+    if going_on and start is None:
+        print(f"There is no checkpoint in {output}: starting from the beginning.", file=sys.stderr)
     device = choose_device(options.device)
     runtime.seed(options.seed)
     model = None if options.do_train else load_model(options, device)
@@ -228,7 +239,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
         chosen_by = scored
         if options.evaluation_strategy != "no" and splits.selection is not splits.evaluation:
             chosen_by = _loader(options, model, splits.selection)
-        metrics = _train(options, model, splits, chosen_by, device, output)
+        metrics = _train(options, model, splits, chosen_by, device, output, start)
     if options.do_predict:
         metrics["test_samples"] = len(splits.test)
         _predict_split(options, model, splits.test, device, output / PREDICTIONS_FILE)
@@ -247,12 +258,19 @@ def train(options: TrainOptions) -> dict[str, Any]:
 
 
 def _train(
-    options: TrainOptions, model: PromptModel, splits: _Splits, chosen_by: Any, device: str, output: Path
+    options: TrainOptions,
+    model: PromptModel,
+    splits: _Splits,
+    chosen_by: Any,
+    device: str,
+    output: Path,
+    start: Path | None,
 ) -> dict[str, Any]:
     """Train, save the prompt, and tell what the training was like.
 
     Args:
         chosen_by: the `_loader` that evaluations during the training run on.
+        start: the checkpoint to go on from.
     """
     train_loader, _ = _loader(options, model, splits.train, shuffle=True)
     schedule = LearningRateSchedule(options.learning_rate, options.lr_scheduler_type, options.warmup_ratio)
@@ -263,12 +281,19 @@ def _train(
         metric = options.metric_for_best_model or main_score(options.task_name, options.dataset_name)
         best = BestPrompt(model, output / BEST, metric)
     if options.evaluation_strategy != "no":
-        every = options.eval_steps if options.evaluation_strategy == "steps" else None
+        steps = options.eval_steps if options.evaluation_strategy == "steps" else None
         score = partial(_evaluate, options, model, *chosen_by, device)
-        callbacks.append(Evaluations(score, output / EVALUATIONS_FILE, every, log, best))
-    trainer = make_trainer(model, train_loader, options, device, callbacks, schedule)
+        callbacks.append(Evaluations(score, output / EVALUATIONS_FILE, steps, log, best))
+    every = (options.save_steps or 500) if options.save_strategy == "steps" else None
+    epochs = options.save_strategy == "epoch"
+    checkpoints = Checkpoints(options, output, log, every, epochs, options.save_total_limit)
+    trainer = make_trainer(model, train_loader, options, device, [*callbacks, checkpoints], schedule)
+    if start is not None:
+        trainer.load_checkpoint(start)
+        print(f"going on from {start}", file=sys.stderr)
     try:
-        trainer.run(catch_KeyboardInterrupt=False)
+        with _asked_to_end_by_sigterm(checkpoints):
+            trainer.run(catch_KeyboardInterrupt=False)
     except KeyboardInterrupt as stop:
         model.save_pretrained(output)
         raise Interrupted(
@@ -286,6 +311,23 @@ def _train(
         told |= {"best_step": best.step, "best_metric": best.metric, "best_chosen_on": _chosen_on(options)}
     model.save_pretrained(output)
     return told
+
+
+@contextmanager
+def _asked_to_end_by_sigterm(checkpoints: Checkpoints) -> Iterator[None]:
+    """SIGTERM lets the step end, writes a checkpoint, and ends the run."""
+    if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
+        yield
+        return
+
+    def ask(signum: int, frame: Any) -> None:
+        checkpoints.asked_to_end = True
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _chosen_on(options: TrainOptions) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastprompt.errors import ConfigError
 from fastprompt.models.base import PromptModel
-from fastprompt.progress import RunLog
+from fastprompt.progress import RunLog, reopen
 
 from fastNLP import Callback
 from fastNLP.core.utils.exceptions import EarlyStopException
@@ -87,8 +87,19 @@ class Evaluations(Callback):
         self.log = log
         self.best = best
 
+        self.lines = 0
+
+    def on_save_checkpoint(self, trainer: Any) -> dict[str, Any]:
+        best = None if self.best is None else {"step": self.best.step, "score": self.best.score}
+        return {"lines": self.lines, "best": best}
+
+    def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
+        self.lines = states["lines"]
+        if self.best is not None:
+            self.best.step, self.best.score = states["best"]["step"], states["best"]["score"]
+
     def on_train_begin(self, trainer: Any) -> None:
-        self.file.write_text("")
+        reopen(self.file, self.lines).close()
 
     def on_train_batch_end(self, trainer: Any) -> None:
         if self.every and trainer.global_forward_batches % self.every == 0:
@@ -104,8 +115,9 @@ class Evaluations(Callback):
         trainer.driver.set_model_mode("train")
         step = trainer.global_forward_batches
         line = {"step": step, "epoch": round(step / trainer.num_batches_per_epoch, 3), **scores}
-        with self.file.open("a") as file:
+        with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self.lines += 1
         told = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
         print(f"evaluation at step {step}: {told}", file=sys.stderr, flush=True)
         try:

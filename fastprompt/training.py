@@ -44,7 +44,7 @@ def make_trainer(
     schedule: LearningRateSchedule,
 ) -> Trainer:
     """The Trainer of `fastprompt train`: AdamW on what the method tunes, and the schedule before every step."""
-    logger.setLevel("ERROR")  # a run's own lines come from RunLog
+    logger.setLevel("CRITICAL")  # a run's own lines come from RunLog
     return Trainer(
         model=model,
         driver=get_driver(model, device),
@@ -60,7 +60,7 @@ def make_trainer(
 
 def evaluate(model: Any, loader: Any, device: str, metrics: dict[str, Metric]) -> dict[str, float]:
     """The scores of `metrics` and the mean "loss" on a loader's examples."""
-    logger.setLevel("ERROR")
+    logger.setLevel("CRITICAL")
     found = Evaluator(
         model=model,
         driver=get_driver(model, device),

@@ -2,6 +2,9 @@
 
 import json
 
+from fastprompt.errors import ConfigError
+from fastprompt.options import gather, recipes
+
 import pytest
 
 ROWS = [("a fine film", 1), ("a dull film", 0), ("warm and bright", 1), ("cold and grey", 0)] * 6
@@ -145,3 +148,18 @@ def test_the_published_squad_command_runs_as_it_is_written(command, minilm, squa
     assert metrics["trainable_parameters"] == 128 * 2 * 6 * 384 + 2 * 384 + 2
     assert 0 <= metrics["exact_match"] <= metrics["f1"] <= 1
     assert len(evaluations(folder)) == 10
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_is_a_whole_run(name):
+    options = gather({"recipe": name})
+    assert options.task_name
+    assert options.model_name_or_path
+    assert gather({"recipe": name, "seed": 3, "model_name_or_path": "M"}).seed == 3
+
+
+@pytest.mark.once
+def test_an_unknown_recipe_is_told_with_those_there_are():
+    with pytest.raises(ConfigError, match="no recipe 'rte'; there are boolq-bert-large, "):
+        gather({"recipe": "rte"})

@@ -1,5 +1,6 @@
 """fastNLP driver for Jittor on one device."""
 
+from fastprompt.checkpoint_driver import CheckpointFiles
 from fastprompt.drivers.jittor.runtime import has_gpu
 from fastprompt.errors import BackendError
 
@@ -7,14 +8,18 @@ import jittor
 from fastNLP.core.drivers.jittor_driver import JittorSingleDriver
 
 
-def get_driver(model: jittor.nn.Module, device: str = "cpu") -> JittorSingleDriver:
+class JittorDriver(CheckpointFiles, JittorSingleDriver):
+    """fastNLP's driver, with checkpoints in fastprompt's form."""
+
+
+def get_driver(model: jittor.nn.Module, device: str = "cpu") -> JittorDriver:
     """A fastNLP driver that runs `model` on `device` ("cpu"; "gpu" or "cuda").
 
     Raises:
         BackendError: jittor cannot use that device here.
     """
     check_device(device)
-    return JittorSingleDriver(model, device=device)
+    return JittorDriver(model, device=device)
 
 
 def check_device(device: str) -> None:

@@ -247,6 +247,10 @@ def attention(
     return jittor.matmul(dropout(softmax(scores, -1), dropout_p, training), value)
 
 
-def gradients(loss: Var, parameters: Sequence[Var]) -> list[numpy.ndarray]:
-    """d loss / d parameter for each parameter; zeros where the loss does not depend on it."""
+def gradients(loss: Var, parameters: Sequence[Var], keep_graph: bool = False) -> list[numpy.ndarray]:
+    """d loss / d parameter for each parameter; zeros where the loss does not depend on it.
+
+    Args:
+        keep_graph: `loss` is to be differentiated again; jittor always keeps it.
+    """
     return [g.numpy() for g in jittor.grad(loss, list(parameters))]

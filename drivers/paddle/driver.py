@@ -1,5 +1,6 @@
 """fastNLP driver for PaddlePaddle on one device."""
 
+from fastprompt.checkpoint_driver import CheckpointFiles
 from fastprompt.drivers.paddle import runtime
 from fastprompt.errors import BackendError
 
@@ -7,7 +8,11 @@ from fastNLP.core.drivers.paddle_driver import PaddleSingleDriver
 from paddle.nn import Layer
 
 
-def get_driver(model: Layer, device: str = "cpu") -> PaddleSingleDriver:
+class PaddleDriver(CheckpointFiles, PaddleSingleDriver):
+    """fastNLP's driver, with checkpoints in fastprompt's form."""
+
+
+def get_driver(model: Layer, device: str = "cpu") -> PaddleDriver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "gpu", "gpu:1"; torch's "cuda" says the same).
 
     Raises:
@@ -18,4 +23,4 @@ def get_driver(model: Layer, device: str = "cpu") -> PaddleSingleDriver:
         raise BackendError(
             f"Paddle {runtime.version()} sees no GPU for device {device!r}: use 'cpu', or install paddlepaddle-gpu."
         )
-    return PaddleSingleDriver(model, device=device)
+    return PaddleDriver(model, device=device)

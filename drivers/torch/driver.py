@@ -1,5 +1,6 @@
 """fastNLP driver for PyTorch on one device."""
 
+from fastprompt.checkpoint_driver import CheckpointFiles
 from fastprompt.errors import BackendError
 
 import torch
@@ -7,7 +8,11 @@ from fastNLP.core.drivers.torch_driver import TorchSingleDriver
 from torch.nn import Module
 
 
-def get_driver(model: Module, device: str = "cpu") -> TorchSingleDriver:
+class TorchDriver(CheckpointFiles, TorchSingleDriver):
+    """fastNLP's driver, with checkpoints in fastprompt's form."""
+
+
+def get_driver(model: Module, device: str = "cpu") -> TorchDriver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "cuda", "cuda:1").
 
     Raises:
@@ -17,4 +22,4 @@ def get_driver(model: Module, device: str = "cpu") -> TorchSingleDriver:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BackendError(f"torch finds no device {device!r} here; use 'cpu'.") from error
-    return TorchSingleDriver(model, device=device)
+    return TorchDriver(model, device=device)

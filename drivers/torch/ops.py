@@ -126,9 +126,13 @@ def attention(
     return F.scaled_dot_product_attention(query, key, value, mask, dropout_p if training else 0.0)
 
 
-def gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[numpy.ndarray]:
-    """d loss / d parameter for each parameter; zeros where the loss does not depend on it."""
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+def gradients(loss: Tensor, parameters: Sequence[Tensor], keep_graph: bool = False) -> list[numpy.ndarray]:
+    """d loss / d parameter for each parameter; zeros where the loss does not depend on it.
+
+    Args:
+        keep_graph: `loss` is to be differentiated again.
+    """
+    found = torch.autograd.grad(loss, parameters, retain_graph=keep_graph, allow_unused=True)
     return [
         numpy.zeros(tuple(p.shape), "float32") if g is None else to_numpy(g)
         for p, g in zip(parameters, found, strict=True)

@@ -417,21 +417,20 @@ class PromptModel(nn.Module):
         return ops.argmax(logits, axis=-1)
 
     def _train_on(self, inputs: dict[str, Any]) -> dict:
+        loss = self(**inputs).loss
         if not self._first_step_checked:
-            self._check_first_step(inputs)
-        return {"loss": self(**inputs).loss}
+            self._check_first_step(loss)
+        return {"loss": loss}
 
-    def _check_first_step(self, inputs: dict[str, Any]) -> None:
-        tuned = self.tuned_parameters()
+    def _check_first_step(self, loss: Any) -> None:
         if self.method_config.prompt_kind is None:
             self._first_step_checked = True
             return
-        prompt = [p for name, p in tuned.items() if name.startswith("prompt.")]
-        loss = self(**inputs).loss
+        prompt = [p for name, p in self.tuned_parameters().items() if name.startswith("prompt.")]
         if prompt and not ops.to_numpy(loss).any():  # no label of the batch counts; the next one will tell
             return
         self._first_step_checked = True
-        if prompt and any(g.any() for g in ops.gradients(loss, prompt)):
+        if prompt and any(g.any() for g in ops.gradients(loss, prompt, keep_graph=True)):
             return
         reason = "the model is in evaluation mode: call model.train()" if not self.training else "it reaches no loss"
         raise TrainingError(f"The prompt gets no gradient under {backend()} ({reason}); nothing would be tuned.")

@@ -1,0 +1,149 @@
+"""Checkpoints of a run: OUT/checkpoint-<step>, each there whole or not at all, and going on from one."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fastprompt.errors import CheckpointError, ConfigError, FastpromptError
+from fastprompt.options import TrainOptions
+from fastprompt.progress import RunLog
+from fastprompt.trainer_state import read_state
+
+from fastNLP import Callback
+
+PREFIX = "checkpoint-"
+# What may differ between a run and its continuation.
+_FREE = (
+    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "backend", "device", "backbone", "data_dir"),
+    *("model_name_or_path", "save_strategy", "save_steps", "save_total_limit", "do_train", "do_eval", "do_predict"),
+    *("per_device_eval_batch_size", "n_best_size", "max_answer_length", "null_score_diff_threshold", "num_processes"),
+)
+
+
+class Terminated(FastpromptError):
+    """A run that was asked to end, and wrote a checkpoint first."""
+
+
+class Checkpoints(Callback):
+    """Writes checkpoints while training.
+
+    Args:
+        every: steps between two; None writes one at the end of every epoch where `epochs` is set.
+        limit: how many are kept, the newest; None keeps all.
+        log: the run's, which refuses a loss that is no finite number.
+
+    Attributes:
+        asked_to_end: set by whoever wants the run to end; the step goes to its end, and a checkpoint is written.
+    """
+
+    def __init__(
+        self, options: TrainOptions, output: Path, log: RunLog, every: int | None, epochs: bool, limit: int | None
+    ) -> None:
+        super().__init__()
+        self.options = _fixed(options)
+        self.output = output
+        self.log = log
+        self.every = every
+        self.epochs = epochs
+        self.limit = limit
+        self.asked_to_end = False
+        for left in output.glob(f".{PREFIX}*"):  # of a run that died while it wrote
+            shutil.rmtree(left, ignore_errors=True)
+
+    def on_save_checkpoint(self, trainer: Any) -> dict[str, Any]:
+        return {"options": self.options}
+
+    def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
+        """Raises: ConfigError: the run was started with other options."""
+        before = states["options"]
+        for name, value in self.options.items():
+            if before.get(name) != value:
+                raise ConfigError(
+                    f"The checkpoint is of a run with {name} {before.get(name)}, now it is {value}; give the same "
+                    f"options, or leave --resume_from_checkpoint off and choose another folder."
+                )
+
+    def on_train_batch_end(self, trainer: Any) -> None:
+        step = trainer.global_forward_batches
+        if self.asked_to_end:
+            folder = self.save(trainer)
+            raise Terminated(
+                f"Ended at step {step}, as was asked; go on with --resume_from_checkpoint last ({folder})."
+            )
+        if self.every and step % self.every == 0:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: Any) -> None:
+        if self.epochs:
+            self.save(trainer)
+
+    def save(self, trainer: Any) -> Path:
+        """Write a checkpoint; an older one of the same step is replaced, and those above the limit go.
+
+        Raises:
+            CheckpointError: it cannot be written.
+            TrainingError: the loss is no finite number; earlier checkpoints stay.
+        """
+        self.log.check()
+        folder = self.output / f"{PREFIX}{trainer.global_forward_batches}"
+        unfinished = self.output / f".{folder.name}"
+        try:
+            trainer.save_checkpoint(unfinished)
+            if folder.exists():
+                shutil.rmtree(folder)
+            unfinished.rename(folder)
+            _settle(self.output)
+        except OSError as error:
+            raise CheckpointError(f"{folder} cannot be written ({error.strerror}); earlier ones are whole.") from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        for old in find(self.output)[: -self.limit] if self.limit else ():
+            shutil.rmtree(old)
+        return folder
+
+
+def _settle(directory: Path) -> None:
+    """Have the names in a folder on the disk before anything that follows."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _fixed(options: TrainOptions) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(options).items() if name not in _FREE}
+
+
+def find(output: Path) -> list[Path]:
+    """A run's checkpoints, by their steps."""
+    found = [path for path in output.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
+
+
+def choose(asked: str, output: Path) -> Path | None:
+    """The checkpoint that --resume_from_checkpoint means; None where "last" finds none.
+
+    Raises:
+        CheckpointError: it is not whole; an earlier one that is, is named.
+    """
+    found = find(output)
+    if asked != "last":
+        folder = Path(asked).expanduser()
+    elif found:
+        folder = found[-1]
+    else:
+        return None
+    try:
+        read_state(folder)
+    except CheckpointError as error:
+        for other in reversed([path for path in found if path != folder]):
+            try:
+                read_state(other)
+            except CheckpointError:
+                continue
+            raise CheckpointError(f"{error} Go on from the one before: --resume_from_checkpoint {other}") from error
+        raise
+    return folder

@@ -1,0 +1,190 @@
+"""A run that ends in the middle goes on from its last checkpoint, and ends as if nothing had been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import fastprompt as fp
+from fastprompt import running
+from fastprompt.checkpoints import find
+from fastprompt.cli import make_parser
+from fastprompt.errors import CheckpointError, TrainingError
+from fastprompt.models import sequence_classification
+from fastprompt.models.labels import CLASSES
+from fastprompt.options import gather
+from fastprompt.trainer_state import read_state, write_state
+
+import numpy
+import pytest
+
+ROWS = [("a fine film", 1), ("a dull film", 0), ("warm and bright", 1), ("cold and grey", 0)] * 6
+TOLERANCE = 1e-6 if fp.backend() == "jittor" else 0.0
+
+
+@pytest.fixture(scope="module")
+def task(tiny, tmp_path_factory):
+    """Three epochs of three steps, with dropout, in whose midst an evaluation falls."""
+    data = tmp_path_factory.mktemp("glue")
+    lines = [f"{text}\t{label}" for text, label in ROWS]
+    (data / "train.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
+    (data / "dev.tsv").write_text("\n".join(["sentence\tlabel", *lines[:5]]) + "\n")
+    return [
+        *("train", "--model_name_or_path", tiny["bert"], "--task_name", "glue", "--dataset_name", "sst2"),
+        *("--data_dir", data, "--num_train_epochs", "3", "--pre_seq_len", "3", "--logging_steps", "2"),
+        *("--per_device_train_batch_size", "8", "--hidden_dropout_prob", "0.2", "--evaluation_strategy", "steps"),
+        *("--eval_steps", "3", "--save_steps", "2", "--learning_rate", "0.1", "--load_best_model_at_end"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(command, task, tmp_path_factory):
+    """The folder of the run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    command(*task, "--output_dir", folder)
+    return folder
+
+
+def tensors(folder):
+    return fp.load_prompt_model(folder).kept_parameters()
+
+
+def assert_same_run(folder, other):
+    for name in ("history.jsonl", "evaluations.jsonl"):
+        found, wanted = ([json.loads(x) for x in (f / name).read_text().splitlines()] for f in (folder, other))
+        assert [line["step"] for line in found] == [line["step"] for line in wanted]
+        for line, like in zip(found, wanted, strict=True):
+            assert line == pytest.approx(like, rel=0, abs=TOLERANCE)
+    found, wanted = tensors(folder), tensors(other)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        numpy.testing.assert_allclose(
+            fp.framework.ops.to_numpy(found[name]), fp.framework.ops.to_numpy(value), rtol=0, atol=TOLERANCE
+        )
+
+
+def kill_when(arguments, seen, how=signal.SIGKILL):
+    """Start the command, and send the signal once `seen` says so; its exit status and what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastprompt.cli", *map(str, arguments)],
+        env={**os.environ, "FASTNLP_BACKEND": fp.backend()},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not seen():
+        time.sleep(0.002)
+    process.send_signal(how)
+    _, told = process.communicate(timeout=300)
+    return process.returncode, told
+
+
+def test_a_killed_run_goes_on_and_ends_as_the_whole_one(command, task, whole, tmp_path):
+    arguments = [*task, "--output_dir", tmp_path, "--resume_from_checkpoint", "last"]
+    status, told = kill_when(arguments, lambda: (tmp_path / "checkpoint-4").exists())
+    assert status == -signal.SIGKILL
+    assert "starting from the beginning" in told
+    done = command(*arguments)
+    assert b"going on from" in done.stderr
+    assert_same_run(tmp_path, whole)
+    again = command(*arguments)
+    assert b"holds a finished run" in again.stderr
+    assert again.stdout == done.stdout
+
+
+def test_sigterm_saves_and_ends(command, task, whole, tmp_path):
+    arguments = [*task, "--output_dir", tmp_path, "--save_steps", "100"]
+    status, told = kill_when(arguments, lambda: (tmp_path / "evaluations.jsonl").exists(), signal.SIGTERM)
+    assert status == 1
+    assert "go on with --resume_from_checkpoint last" in told
+    assert "Traceback" not in told
+    assert len(find(tmp_path)) == 1
+    command(*arguments, "--resume_from_checkpoint", "last")
+    assert_same_run(tmp_path, whole)
+
+
+def test_a_checkpoint_is_a_saved_prompt_without_the_backbone(whole):
+    folders = find(whole)
+    assert [folder.name for folder in folders] == ["checkpoint-2", "checkpoint-4", "checkpoint-6", "checkpoint-8"]
+    assert sum(path.stat().st_size for path in folders[0].iterdir()) < 60_000  # the backbone has 200 KB
+    assert fp.load_prompt_model(folders[0]).label_names == ["negative", "positive"]
+    assert not [path for path in whole.iterdir() if path.name.startswith(".")]
+
+
+def test_only_the_newest_are_kept_where_a_limit_is_set(command, task, tmp_path):
+    command(*task, "--output_dir", tmp_path, "--save_total_limit", "2")
+    assert [folder.name for folder in find(tmp_path)] == ["checkpoint-6", "checkpoint-8"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "prompt"])
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(command, task, whole, tmp_path, damage):
+    for folder in find(whole)[:2]:
+        (tmp_path / folder.name).mkdir()
+        for path in folder.iterdir():
+            (tmp_path / folder.name / path.name).write_bytes(path.read_bytes())
+    state = tmp_path / "checkpoint-4" / "trainer_state.json"
+    prompt = tmp_path / "checkpoint-4" / "prompt.safetensors"
+    if damage == "cut":
+        state.write_bytes(state.read_bytes()[:-20])
+    elif damage == "flipped":
+        state.write_text(state.read_text().replace('"seed"', '"seeD"', 1))
+    elif damage == "gone":
+        state.unlink()
+    else:
+        content = bytearray(prompt.read_bytes())
+        content[-1] ^= 1
+        prompt.write_bytes(bytes(content))
+    done = command(*task, "--output_dir", tmp_path, "--resume_from_checkpoint", "last", check=False)
+    told = done.stderr.decode()
+    assert done.returncode == 1
+    assert f"--resume_from_checkpoint {tmp_path / 'checkpoint-2'}" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.once
+def test_going_on_with_other_options_is_refused(command, task, whole, tmp_path):
+    arguments = [*task, "--output_dir", tmp_path, "--resume_from_checkpoint", find(whole)[0], "--seed", "5"]
+    done = command(*arguments, check=False)
+    assert b"is of a run with seed 11, now it is 5" in done.stderr
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_checkpoints_good(task, tmp_path, monkeypatch):
+    losses = iter([*[1.0] * 4, *[float("nan")] * 9])
+    true_loss = sequence_classification._LOSSES[CLASSES]
+    monkeypatch.setitem(sequence_classification._LOSSES, CLASSES, lambda *a: true_loss(*a) * next(losses))
+    given = vars(make_parser().parse_args([*map(str, task), "--output_dir", str(tmp_path), "--save_steps", "1"]))
+    options = {n: v for n, v in given.items() if n not in ("command", "evaluation_strategy", "load_best_model_at_end")}
+    with pytest.raises(TrainingError, match=r"The loss is nan at step 5; lower the learning rate"):
+        running.train(gather(options))
+    assert [folder.name for folder in find(tmp_path)] == [f"checkpoint-{step}" for step in (1, 2, 3, 4)]
+    for value in tensors(find(tmp_path)[-1]).values():
+        assert numpy.isfinite(fp.framework.ops.to_numpy(value)).all()
+
+
+STATE = {
+    "text": "é",
+    "numbers": [1, 2.5, None, True],
+    "pair": (1, (2, "x")),
+    "by number": {0: {"m": numpy.arange(3.0)}, 1: {}},
+    "nothing": {},
+}
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    tensor = fp.framework.ops.tensor(numpy.float32([[1, 2]]))
+    write_state(tmp_path, {**STATE, "tensor": tensor})
+    found = read_state(tmp_path)
+    back = found.pop("tensor")
+    assert type(back) is type(tensor)
+    assert fp.framework.ops.to_numpy(back).tolist() == [[1, 2]]
+    array = found["by number"][0].pop("m")
+    numpy.testing.assert_array_equal(array, numpy.arange(3.0))
+    assert found == {**STATE, "by number": {0: {}, 1: {}}}
+
+
+@pytest.mark.once
+def test_what_no_checkpoint_can_hold_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"cannot hold state\.callback\.made, which is of object"):
+        write_state(tmp_path, {"callback": {"made": object()}})
