@@ -61,6 +61,12 @@ class BestPrompt:
     def _worth(self, scores: dict[str, float]) -> list[float]:
         return [-scores[name] if name == "loss" else scores[name] for name in (self.metric, self.then) if name]
 
+    def state(self) -> dict[str, Any]:
+        return {"step": self.step, "scores": self.scores, "missed": self._missed}
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        self.step, self.scores, self._missed = state["step"], state["scores"], state["missed"]
+
     def restore(self) -> None:
         """Give the model the best prompt back; its folder goes."""
         self.model.load_prompt(self.directory)
@@ -86,17 +92,15 @@ class Evaluations(Callback):
         self.every = every
         self.log = log
         self.best = best
-
         self.lines = 0
 
     def on_save_checkpoint(self, trainer: Any) -> dict[str, Any]:
-        best = None if self.best is None else {"step": self.best.step, "score": self.best.score}
-        return {"lines": self.lines, "best": best}
+        return {"lines": self.lines, "best": None if self.best is None else self.best.state()}
 
     def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
         self.lines = states["lines"]
         if self.best is not None:
-            self.best.step, self.best.score = states["best"]["step"], states["best"]["score"]
+            self.best.go_on_from(states["best"])
 
     def on_train_begin(self, trainer: Any) -> None:
         reopen(self.file, self.lines).close()

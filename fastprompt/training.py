@@ -36,12 +36,7 @@ class SeededSteps(Callback):
 
 
 def make_trainer(
-    model: Any,
-    loader: Any,
-    options: TrainOptions,
-    device: str,
-    callbacks: list[Any],
-    schedule: LearningRateSchedule,
+    model: Any, loader: Any, options: TrainOptions, device: str, callbacks: list[Any], schedule: LearningRateSchedule
 ) -> Trainer:
     """The Trainer of `fastprompt train`: AdamW on what the method tunes, and the schedule before every step."""
     logger.setLevel("CRITICAL")  # a run's own lines come from RunLog
