@@ -11,7 +11,7 @@ from fastprompt.framework import ops
 from fastprompt.metrics.accuracy import Accuracy
 from fastprompt.models import prompting
 from fastprompt.options import TrainOptions
-from fastprompt.running import predict
+from fastprompt.running import evaluate_prompt, predict, train
 from fastprompt.template import Template
 from fastprompt.training import evaluate
 
@@ -255,6 +255,47 @@ def test_predict_names_a_label_or_the_likeliest_words(tiny, tmp_path):
     expected = [chr(ord("a") + place) for place in best]
     assert [first["label"], second["label"]] == expected
     assert len(first["probabilities"]) == 10
+
+
+def test_the_command_trains_a_cloze_on_texts_with_classes(tiny, tmp_path):
+    """From a file with words for the labels to metrics, and back from the saved prompt."""
+    (tmp_path / "words.json").write_text('{"negative": ["b"], "positive": ["g", "h"]}')
+    given = {
+        "model_name_or_path": str(tiny["bert-mlm"]),
+        "task_name": "reviews",
+        "method": "p-tuning",
+        "encoder_hidden_size": 8,
+        "template": "[P] [X] [P] [MASK] .",
+        "verbalizer": str(tmp_path / "words.json"),
+        "max_train_samples": 32,
+        "max_eval_samples": 16,
+        "max_seq_length": 24,
+        "output_dir": str(tmp_path / "out"),
+        "device": "cpu",
+    }
+    metrics = train(TrainOptions(**given))
+    assert metrics["eval_samples"] == 16
+    model = fp.load_prompt_model(tmp_path / "out")
+    assert (model.task, model.label_names) == ("masked_lm", ["negative", "positive"])
+    assert (model.method_config.num_virtual_tokens, model.method_config.template) == (2, given["template"])
+    kept = ("task_name", "max_eval_samples", "max_seq_length", "device")
+    saved = TrainOptions(model_name_or_path=str(tmp_path / "out"), **{name: given[name] for name in kept})
+    assert evaluate_prompt(saved)["accuracy"] == metrics["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"verbalizer": '{"negative": "b", "positive": "g"}'}, "A cloze needs both: --template"),
+        ({"template": "[X] [MASK]"}, "A cloze needs both: --template"),
+        ({"template": "[X] [MASK]", "verbalizer": '{"bad": "b", "good": "g"}'}, "has words for bad, good; the labels"),
+        ({"method": "manual", "template": "[X] [MASK]"}, "manual trains nothing; it is there for --task_name lama"),
+    ],
+)
+def test_a_command_without_what_a_cloze_needs_is_refused(tiny, tmp_path, given, message):
+    folders = {"model_name_or_path": str(tiny["bert-mlm"]), "output_dir": str(tmp_path)}
+    with pytest.raises(ConfigError, match=message):
+        train(TrainOptions(**folders, task_name="reviews", max_train_samples=8, device="cpu", **given))
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
