@@ -34,7 +34,7 @@ class MethodConfig:
     """
 
     method: ClassVar[str]
-    learning_rate: ClassVar[float]  # what the command line trains with where none is given
+    learning_rate: ClassVar[float]
     tunes_backbone: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     prompt_kind: ClassVar[str | None] = None  # "deep": keys and values of every layer, "shallow": input embeddings
@@ -86,6 +86,11 @@ class MethodConfig:
                 f"leave {name} off."
             )
 
+    @property
+    def default_learning_rate(self) -> float:
+        """What the command line trains with where no rate is given."""
+        return self.learning_rate
+
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, **dataclasses.asdict(self)}
 
@@ -124,6 +129,11 @@ class PTuningV2Config(MethodConfig):
     @property
     def has_encoder(self) -> bool:
         return self.prefix_projection
+
+    @property
+    def default_learning_rate(self) -> float:
+        """A network takes smaller steps than the keys and values themselves."""
+        return 1e-3 if self.prefix_projection else self.learning_rate
 
 
 @dataclass(kw_only=True)
@@ -266,11 +276,6 @@ class ManualConfig(MethodConfig):
     method: ClassVar[str] = "manual"
     learning_rate: ClassVar[float] = 1e-2  # for no step
     trains: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.template is None:
-            raise ConfigError("manual trains nothing: it needs a template for a masked language model to fill.")
 
 
 METHODS: dict[str, type[MethodConfig]] = {

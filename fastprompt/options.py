@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastprompt.config import ENCODERS, METHODS, POOLINGS
+from fastprompt.config import ENCODERS, METHODS, POOLINGS, method_config
 from fastprompt.data.verbalizer import read_verbalizer
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS
@@ -111,7 +111,7 @@ class TrainOptions:
         if self.num_train_epochs is None:
             self.num_train_epochs = 30 if self.task_name == "lama" else 1
         if self.learning_rate is None:
-            self.learning_rate = METHODS[self.method].learning_rate
+            self.learning_rate = method_config(self.method, **self.method_options()).default_learning_rate
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate is {self.learning_rate}; it must be above 0.")
         for name in (

@@ -8,7 +8,7 @@ import sys
 import time
 
 import fastprompt as fp
-from fastprompt import running
+from fastprompt import checkpoints, running
 from fastprompt.checkpoints import find
 from fastprompt.cli import make_parser
 from fastprompt.errors import CheckpointError, TrainingError
@@ -115,6 +115,24 @@ def test_a_checkpoint_is_a_saved_prompt_without_the_backbone(whole):
 def test_only_the_newest_are_kept_where_a_limit_is_set(command, task, tmp_path):
     command(*task, "--output_dir", tmp_path, "--save_total_limit", "2")
     assert [folder.name for folder in find(tmp_path)] == ["checkpoint-6", "checkpoint-8"]
+
+
+@pytest.mark.once
+def test_a_kill_while_an_old_checkpoint_goes_leaves_none_in_pieces(tmp_path, monkeypatch):
+    old = tmp_path / "checkpoint-2"
+    old.mkdir()
+    for name in ("a", "b"):
+        (old / name).touch()
+
+    def killed(folder, **_):
+        if folder.exists():
+            (folder / "a").unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints._remove(old)
+    assert find(tmp_path) == []
 
 
 @pytest.mark.once

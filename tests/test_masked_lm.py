@@ -323,8 +323,8 @@ def test_a_decoder_of_its_own_is_refused(tiny, tmp_path):
 def test_an_untrained_head_fills_no_blank_by_itself(tiny):
     with pytest.raises(CheckpointError, match="has no masked-LM head of its own"):
         make(tiny["bert"], fp.ManualConfig(template=PLAIN))
-    with pytest.raises(ConfigError, match="manual trains nothing: it needs a template"):
-        fp.ManualConfig()
+    with pytest.raises(ConfigError, match="manual trains nothing, and sequence_classification has a head to train"):
+        fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], fp.ManualConfig())
 
 
 def test_a_model_without_a_template_is_refused(tiny):

@@ -163,3 +163,12 @@ def test_a_recipe_is_a_whole_run(name):
 def test_an_unknown_recipe_is_told_with_those_there_are():
     with pytest.raises(ConfigError, match="no recipe 'rte'; there are boolq-bert-large, "):
         gather({"recipe": "rte"})
+
+
+@pytest.mark.once
+def test_a_prefix_made_by_a_network_trains_at_a_rate_of_its_own():
+    plain, projected = (
+        gather({"model_name_or_path": "M"}),
+        gather({"model_name_or_path": "M", "prefix_projection": True}),
+    )
+    assert (plain.learning_rate, projected.learning_rate) == (3e-2, 1e-3)

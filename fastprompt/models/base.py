@@ -200,6 +200,10 @@ class PromptModel(nn.Module):
         config = self.method_config
         if not self.fills_blanks and (config.template or config.verbalizer):
             raise ConfigError(f"Template and verbalizer are a masked language model's; leave them off for {self.task}.")
+        if not self.fills_blanks and not config.trains:
+            raise ConfigError(
+                f"{config.method} trains nothing, and {self.task} has a head to train; use another method."
+            )
 
     def _make_head(self, hidden_size: int) -> Any:
         return make_head(self.task, self.backbone.family.head, self.backbone.config, hidden_size, self.num_labels)
