@@ -101,10 +101,27 @@ def _options(arguments: dict[str, Any]) -> TrainOptions:
 
 def _train(arguments: dict[str, Any], results: TextIO) -> int:
     options = _options(arguments)
+    if options.task_name == "lama":
+        return _train_lama(options, results)
     from fastprompt import running
 
     metrics = running.train(options)
     _print_mapping(metrics, results)
+    return 0
+
+
+def _train_lama(options: TrainOptions, results: TextIO) -> int:
+    from fastprompt import lama
+
+    rows, metrics = lama.run(options)
+    table = Table("relation", "", "P@1", "P@10", "MRR", "facts", "left out")
+    for row in rows:
+        scores = (f"{row[name]:.3f}" for name in lama.SCORES)
+        counts = (row["test_facts"], row["test_several_tokens"] + row["test_no_candidates"])
+        table.add_row(row["relation"], row["label"], *scores, *map(str, counts), end_section=row is rows[-1])
+    means = (f"{metrics[name]:.3f}" for name in lama.SCORES)
+    table.add_row("mean", "", *means, str(metrics["eval_samples"]), str(metrics["several_tokens"]))
+    Console(file=results, markup=False, highlight=False, width=100).print(table)
     return 0
 
 

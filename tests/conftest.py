@@ -122,3 +122,12 @@ def sst2(shared_data):
 @pytest.fixture(scope="session")
 def squad(shared_data):
     return shared_data("squad")
+
+
+@pytest.fixture(scope="session")
+def minilm_mlm():
+    """The folder of a real masked language model, MiniLM with a head."""
+    found = SHARED / "models" / "minilm-mlm"
+    if not found.is_dir():
+        pytest.skip("shared/models/minilm-mlm is not there")
+    return found

@@ -379,7 +379,7 @@ def test_predict_gives_what_the_head_says(tiny, tmp_path, head, answer):
 
 
 def test_every_task_has_its_class():
-    assert {kind.task for kind, _, _ in HEADS.values()} == set(MODELS)
+    assert {kind.task for kind, _, _ in HEADS.values()} == set(MODELS) - {"masked_lm"}  # test_masked_lm.py
 
 
 # --- inside fastNLP's Trainer -----------------------------------------------------------------------------------------
