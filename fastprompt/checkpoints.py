@@ -102,7 +102,7 @@ class Checkpoints(Callback):
         try:
             trainer.save_checkpoint(unfinished)
             if folder.exists():
-                shutil.rmtree(folder)
+                _remove(folder)
             unfinished.rename(folder)
             _settle(self.output)
         except OSError as error:
@@ -110,8 +110,16 @@ class Checkpoints(Callback):
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         for old in find(self.output)[: -self.limit] if self.limit else ():
-            shutil.rmtree(old)
+            _remove(old)
         return folder
+
+
+def _remove(folder: Path) -> None:
+    """Take a checkpoint away at once: a kill in between leaves none that looks whole and is not."""
+    going = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(going, ignore_errors=True)
+    folder.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
 
 
 def _settle(directory: Path) -> None:

@@ -112,16 +112,34 @@ def _options(arguments: dict[str, Any]) -> TrainOptions:
 def _train(arguments: dict[str, Any], results: TextIO) -> int:
     given = over_file(dict(arguments))
     options = _options(arguments)
-    if options.num_processes not in (None, place().size):
+    count = options.num_processes or place().size
+    if options.task_name == "lama":
+        if count > 1:
+            raise ConfigError("lama trains a prompt for each relation, in one process; leave --num_processes off.")
+        return _train_lama(options, results)
+    if count != place().size:
         if place().size > 1:
-            raise ConfigError(
-                f"--num_processes is {options.num_processes}, and a launcher started {place().size}; leave it off."
-            )
-        return launch.run(backend(), options.num_processes, options.device, ["train", *as_arguments(given)], results)
+            raise ConfigError(f"--num_processes is {count}, and a launcher started {place().size}; leave it off.")
+        return launch.run(backend(), count, options.device, ["train", *as_arguments(given)], results)
     from fastprompt import running
 
     metrics = running.train(options)
     _print_mapping(metrics, results)
+    return 0
+
+
+def _train_lama(options: TrainOptions, results: TextIO) -> int:
+    from fastprompt import lama
+
+    rows, metrics = lama.run(options)
+    table = Table("relation", "", "P@1", "P@10", "MRR", "facts", "left out")
+    for row in rows:
+        scores = (f"{row[name]:.3f}" for name in lama.SCORES)
+        counts = (row["test_facts"], row["test_several_tokens"] + row["test_no_candidates"])
+        table.add_row(row["relation"], row["label"], *scores, *map(str, counts), end_section=row is rows[-1])
+    means = (f"{metrics[name]:.3f}" for name in lama.SCORES)
+    table.add_row("mean", "", *means, str(metrics["eval_samples"]), str(metrics["several_tokens"]))
+    Console(file=results, markup=False, highlight=False, width=100).print(table)
     return 0
 
 

@@ -7,7 +7,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from fastprompt.data.verbalizer import check_verbalizer
 from fastprompt.errors import ConfigError
+from fastprompt.template import Template
 
 POOLINGS = ("first", "mean", "prompt")
 INITS = ("random", "vocabulary", "text")
@@ -25,16 +27,32 @@ class MethodConfig:
             "mean" for a sentence encoder whose folder says so, else "first". Heads of the other tasks read every
             token and take none.
         train_head: False freezes the head with the backbone, as tutorial E2 does (for comparison only).
+        template: of a masked language model, how its texts are written: see `fastprompt.template`. Three numbers,
+            "(3, 3, 3)", are P-Tuning's for LAMA. Its pseudo tokens [P] are a shallow prompt's places, and their number
+            its length; without them a prompt stands before the text, and a deep one always does.
+        verbalizer: of a masked language model, the words that stand for each label at the blank.
     """
 
     method: ClassVar[str]
-    learning_rate: ClassVar[float]  # what the command line trains with where none is given
+    learning_rate: ClassVar[float]
     tunes_backbone: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
     prompt_kind: ClassVar[str | None] = None  # "deep": keys and values of every layer, "shallow": input embeddings
     pooling: str | None = None
     train_head: bool = True
+    template: str | None = None
+    verbalizer: dict[str, list[str]] | None = None
 
     def __post_init__(self) -> None:
+        if self.template is not None:
+            self.template = Template(self.template).text
+        if self.num_pseudo and self.prompt_kind != "shallow":
+            raise ConfigError(
+                f"The template has {self.num_pseudo} pseudo tokens [P], which {self.method} has no use for; "
+                f"leave them off, or use p-tuning, prompt-tuning or shallow-prefix."
+            )
+        if self.verbalizer is not None:
+            self.verbalizer = check_verbalizer(self.verbalizer)
         if self.pooling is not None:
             _one_of("pooling", self.pooling, POOLINGS)
         if self.pooling == "prompt" and self.prompt_kind != "shallow":
@@ -46,6 +64,32 @@ class MethodConfig:
     def has_encoder(self) -> bool:
         """Whether a network makes the prompt, so that its weights and not the prompt itself are trained."""
         return False
+
+    @property
+    def num_pseudo(self) -> int:
+        """How many pseudo tokens the template has."""
+        return Template(self.template).num_pseudo if self.template else 0
+
+    @property
+    def length_before(self) -> int:
+        """How many positions the prompt takes before the input's own."""
+        return 0
+
+    def _check_length(self, name: str, default: int = 20) -> None:
+        """Settle a shallow prompt's length: the template's, what is given, or `default`."""
+        if getattr(self, name) is None:
+            setattr(self, name, self.num_pseudo or default)
+        _at_least_one(name, getattr(self, name))
+        if self.num_pseudo not in (0, getattr(self, name)):
+            raise ConfigError(
+                f"{name} is {getattr(self, name)}, and the template has {self.num_pseudo} pseudo tokens [P]; "
+                f"leave {name} off."
+            )
+
+    @property
+    def default_learning_rate(self) -> float:
+        """What the command line trains with where no rate is given."""
+        return self.learning_rate
 
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, **dataclasses.asdict(self)}
@@ -86,6 +130,11 @@ class PTuningV2Config(MethodConfig):
     def has_encoder(self) -> bool:
         return self.prefix_projection
 
+    @property
+    def default_learning_rate(self) -> float:
+        """A network takes smaller steps than the keys and values themselves."""
+        return 1e-3 if self.prefix_projection else self.learning_rate
+
 
 @dataclass(kw_only=True)
 class _ShallowConfig(MethodConfig):
@@ -94,6 +143,10 @@ class _ShallowConfig(MethodConfig):
     @property
     def length(self) -> int:
         raise NotImplementedError
+
+    @property
+    def length_before(self) -> int:
+        return 0 if self.num_pseudo else self.length
 
 
 @dataclass(kw_only=True)
@@ -105,12 +158,12 @@ class ShallowPrefixConfig(_ShallowConfig):
 
     method: ClassVar[str] = "shallow-prefix"
     learning_rate: ClassVar[float] = 1e-2
-    pre_seq_len: int = 20
+    pre_seq_len: int | None = None  # the template's, or 20
     init_std: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least_one("pre_seq_len", self.pre_seq_len)
+        self._check_length("pre_seq_len")
         _positive("init_std", self.init_std)
 
     @property
@@ -123,7 +176,7 @@ class PromptTuningConfig(_ShallowConfig):
     """Prompt tuning (Lester et al., 2021, arXiv:2104.08691).
 
     Args:
-        num_virtual_tokens: number of trained input embeddings.
+        num_virtual_tokens: number of trained input embeddings; None: the template's, or 20.
         init: "random" (uniform in [-0.5, 0.5], the paper's), "vocabulary" (embeddings of tokens drawn from the
             vocabulary) or "text" (embeddings of `init_text`, repeated or cut to length).
         init_text: the text of init="text".
@@ -131,13 +184,13 @@ class PromptTuningConfig(_ShallowConfig):
 
     method: ClassVar[str] = "prompt-tuning"
     learning_rate: ClassVar[float] = 1e-2
-    num_virtual_tokens: int = 20
+    num_virtual_tokens: int | None = None
     init: str = "vocabulary"
     init_text: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least_one("num_virtual_tokens", self.num_virtual_tokens)
+        self._check_length("num_virtual_tokens")
         _one_of("init", self.init, INITS)
         if (self.init == "text") != bool(self.init_text):
             raise ConfigError("init_text goes with init='text', and init='text' needs it.")
@@ -152,7 +205,7 @@ class PTuningConfig(_ShallowConfig):
     """P-Tuning v1 (Liu et al., 2021, arXiv:2103.10385): input embeddings made by a trained network.
 
     Args:
-        num_virtual_tokens: number of input embeddings.
+        num_virtual_tokens: number of input embeddings; None: the template's, or 20.
         encoder: the network, "lstm" (bidirectional, with two linear layers behind it; the paper's) or "mlp" (three
             linear layers).
         encoder_hidden_size: its inner width, of each direction for the LSTM. None: the backbone's embedding size, as
@@ -164,7 +217,7 @@ class PTuningConfig(_ShallowConfig):
 
     method: ClassVar[str] = "p-tuning"
     learning_rate: ClassVar[float] = 1e-2
-    num_virtual_tokens: int = 20
+    num_virtual_tokens: int | None = None
     encoder: str = "lstm"
     encoder_hidden_size: int | None = None
     encoder_num_layers: int = 2
@@ -173,7 +226,7 @@ class PTuningConfig(_ShallowConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least_one("num_virtual_tokens", self.num_virtual_tokens)
+        self._check_length("num_virtual_tokens")
         _one_of("encoder", self.encoder, ENCODERS)
         if self.encoder_hidden_size is not None:
             _at_least_one("encoder_hidden_size", self.encoder_hidden_size)
@@ -216,6 +269,15 @@ class BitFitConfig(MethodConfig):
     tunes_backbone: ClassVar[bool] = True
 
 
+@dataclass(kw_only=True)
+class ManualConfig(MethodConfig):
+    """Yardstick: nothing is trained; a written template asks the language model as it is."""
+
+    method: ClassVar[str] = "manual"
+    learning_rate: ClassVar[float] = 1e-2  # for no step
+    trains: ClassVar[bool] = False
+
+
 METHODS: dict[str, type[MethodConfig]] = {
     kind.method: kind
     for kind in (
@@ -226,6 +288,7 @@ METHODS: dict[str, type[MethodConfig]] = {
         FineTuningConfig,
         LinearProbeConfig,
         BitFitConfig,
+        ManualConfig,
     )
 }
 

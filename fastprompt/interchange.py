@@ -181,8 +181,6 @@ def write_saved(saved: SavedPrompt, directory: Path) -> None:
         "num_labels": saved.num_labels,
         "labels": saved.label_names,
         "problem_type": saved.problem_type,
-        "template": None,
-        "verbalizer": None,
         "backbone": {
             "name_or_path": saved.backbone_name,
             "model_type": saved.model_type,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastprompt.config import ENCODERS, METHODS, POOLINGS
+from fastprompt.config import ENCODERS, METHODS, POOLINGS, method_config
+from fastprompt.data.verbalizer import read_verbalizer
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS
 
@@ -26,13 +27,20 @@ class TrainOptions:
 
     model_name_or_path: str = option("", "hub id, model folder, or saved prompt")
     task_name: str = option(
-        "", "glue, superglue, qa, ner, srl, reviews (embedded), or classification and regression of your own texts"
+        "",
+        "glue, superglue, qa, ner, srl, lama, reviews (embedded), or classification and regression of your own texts",
     )
     dataset_name: str | None = option(None, "the task's data set: sst2, rte, copa, squad, ...")
     data_dir: str | None = option(None, "folder with the data set's own files; without it the hub's copy is taken")
     text_columns: str | None = option(None, "your own texts' columns: one, or two for pairs, with a comma between")
     label_column: str = option("label", "your own labels' column")
     tag_column: int | None = option(None, "a column file's tags, counted from 1; default: the last")
+    template: str | None = option(
+        None, "cloze of a masked language model: text with [X], [MASK] and pseudo tokens [P], or numbers as (3,3,3)"
+    )
+    verbalizer: str | None = option(None, "words for a cloze's labels: JSON, or a file of it")
+    relations: tuple | None = option(None, "lama's relations: P36 P103 ...; default: all that have facts", many=True)
+    lama_vocab: str | None = option(None, "file of lama's candidate words, one a line; default: the vocabulary's words")
     backend: str | None = option(None, "framework to run on", choices=BACKENDS)
     num_processes: int | None = option(None, "train in so many processes on this machine; default: one")
     device: str | None = option(None, "cpu, cuda or cuda:N; default: a GPU where there is one")
@@ -42,7 +50,7 @@ class TrainOptions:
     method: str = option("p-tuning-v2", "what is tuned", choices=tuple(METHODS))
     prefix: bool = option(False, "the same as --method p-tuning-v2")
     prompt: bool = option(False, "the same as --method shallow-prefix")
-    pre_seq_len: int = option(20, "length of the prompt")
+    pre_seq_len: int | None = option(None, "length of the prompt; default: 20, or the template's [P]")
     prefix_projection: bool = option(False, "make the prefix with a two-layer network")
     prefix_hidden_size: int = option(512, "that network's inner width")
     prompt_encoder: str | None = option(None, "the network of p-tuning; default: lstm", choices=ENCODERS)
@@ -56,7 +64,8 @@ class TrainOptions:
     lr_scheduler_type: str = option("linear", "linear, constant or exponential (per epoch)")
     warmup_ratio: float = option(0.06, "share of the steps over which the rate rises")
     weight_decay: float = option(0.0, "AdamW's decoupled weight decay")
-    num_train_epochs: int = option(1, "passes over the training data")
+    num_train_epochs: int | None = option(None, "passes over the training data; default: 1, of lama 30 at most")
+    early_stop: int = option(5, "lama: stop after so many epochs without a better development score")
     per_device_train_batch_size: int = option(32, "examples a step, of every process")
     per_device_eval_batch_size: int = option(64, "examples a step of evaluation, of every process")
     gradient_accumulation_steps: int = option(1, "batches a step")
@@ -100,8 +109,10 @@ class TrainOptions:
             self.method = "p-tuning-v2" if self.prefix else "shallow-prefix"
         if not self.model_name_or_path:
             raise ConfigError("--model_name_or_path is missing: a hub id, a model folder, or a saved prompt.")
+        if self.num_train_epochs is None:
+            self.num_train_epochs = 30 if self.task_name == "lama" else 1
         if self.learning_rate is None:
-            self.learning_rate = METHODS[self.method].learning_rate
+            self.learning_rate = method_config(self.method, **self.method_options()).default_learning_rate
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate is {self.learning_rate}; it must be above 0.")
         for name in (
@@ -110,6 +121,7 @@ class TrainOptions:
             "per_device_eval_batch_size",
             "gradient_accumulation_steps",
             "logging_steps",
+            "early_stop",
             "max_train_samples",
             "max_eval_samples",
             "eval_steps",
@@ -153,6 +165,8 @@ class TrainOptions:
             "init": self.init,
             "init_text": self.init_text,
             "pooling": self.pooling,
+            "template": self.template,
+            "verbalizer": read_verbalizer(self.verbalizer) if self.verbalizer else None,
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -167,9 +181,10 @@ def add_arguments(parser: argparse.ArgumentParser, names: list[str] | None = Non
         if kind is bool:
             settings["action"] = argparse.BooleanOptionalAction
         else:
-            settings["type"] = kind
+            settings["type"] = str if item.metadata.get("many") else kind
+            settings["nargs"] = "+" if item.metadata.get("many") else None
             settings["choices"] = item.metadata.get("choices")
-            settings["metavar"] = None if settings["choices"] else kind.__name__.upper()
+            settings["metavar"] = None if settings["choices"] else settings["type"].__name__.upper()
         parser.add_argument(f"--{item.name}", **settings)
     parser.add_argument("--config", metavar="FILE", help="YAML file of the same options; the command line wins")
     if names is None:
@@ -214,6 +229,8 @@ def as_arguments(given: dict[str, Any]) -> list[str]:
     for name, value in given.items():
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, list | tuple):
+            words += [f"--{name}", *map(str, value)]
         elif value is not None:
             words += [f"--{name}", str(value)]
     return words
@@ -239,7 +256,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _converted(path: Path, item: dataclasses.Field, value: Any) -> Any:
     """A YAML value as its option's type: 1e-2 is text to YAML, 1 may stand for 1.0."""
     kind = _kind(item)
-    if value is None or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+    if kind is tuple:
+        value = value.split() if isinstance(value, str) else list(value or ()) or None
+    if value is None or kind is tuple or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
         result = value
     else:
         try:

@@ -6,7 +6,7 @@ from functools import partial, singledispatch
 from typing import Any
 
 from fastprompt.data.encoding import IGNORED, encode
-from fastprompt.data.examples import LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.examples import ClozeTexts, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.files import Place
 from fastprompt.data.loading import PadBatch
 from fastprompt.data.squad import SquadData, SquadQuestion
@@ -22,6 +22,7 @@ from fastprompt.options import TrainOptions
 
 import numpy
 
+_WORDS = 10  # of a blank are told
 Line = tuple[str, str]  # where it stands, what it says
 
 
@@ -30,7 +31,8 @@ def answer(
 ) -> list[dict[str, Any]]:
     """One JSON object per example, in the data's order: what was asked, and what the model answers.
 
-    - texts: "label" and "probabilities"; "labels" of several; "value" or "values" of a regression;
+    - texts: "label" and "probabilities"; "labels" of several; "value" or "values" of a regression; of a cloze without a
+      verbalizer the likeliest words;
     - choices: "label", the index of the likeliest, and "probabilities", one a choice;
     - sentences: "tags", one a token, null where a token lies behind `max_length` tokens of the model;
     - questions: "answer", "" for none, and its "probability" among the n best.
@@ -43,14 +45,16 @@ def answer(
     if isinstance(data, SquadData):
         data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
         notes += data.notes
-    rows = encode(data, tokenizer, max_length, notes)
+    shown = ClozeTexts(data.texts, [0] * len(data), model.method_config.template) if model.fills_blanks else data
+    rows = encode(shown, tokenizer, max_length, notes)
     logits = _logits(model, rows, PadBatch(tokenizer.pad_token_id), options.per_device_eval_batch_size)
     return _answers(data, model, rows, logits, options)
 
 
 def _logits(model: PromptModel, rows: list[dict[str, Any]], pad: PadBatch, size: int) -> list[numpy.ndarray]:
     """Each row's logits without its batch's padding, rows of like length read together."""
-    inputs = [{name: row[name] for name in ("input_ids", "token_type_ids")} for row in rows]
+    names = ("input_ids", "token_type_ids", "mask_positions", "pseudo_tokens")
+    inputs = [{name: row[name] for name in names if name in row} for row in rows]
     order = sorted(range(len(inputs)), key=lambda place: _length(inputs[place]))
     like = model.trainable_parameters()[0]
     found: list[Any] = [None] * len(inputs)
@@ -84,10 +88,25 @@ def _answers(data: Any, model: PromptModel, rows: list[dict], logits: list[Any],
 def _of_texts(
     data: LabelledTexts, model: PromptModel, rows: list[dict], logits: list[Any], options: TrainOptions
 ) -> list[dict]:
+    if model.fills_blanks and not model.label_names:
+        return _of_blanks(data.texts, model, logits)
     answers = []
     for place, row in enumerate(logits):
         given = {"text": data.texts[place]} | ({"text_pair": data.pairs[place]} if data.pairs else {})
         answers.append(given | _outputs(model, row))
+    return answers
+
+
+def _of_blanks(texts: list[str], model: PromptModel, logits: list[Any]) -> list[dict]:
+    """Of the words that a blank may be filled with the likeliest."""
+    tokenizer = load_tokenizer(model.checkpoint.directory)
+    words = numpy.array(tokenizer.whole_words)
+    answers = []
+    for text, row in zip(texts, logits, strict=True):
+        shares = _softmax(row)
+        likely = words[numpy.argsort(-row[words])[:_WORDS]].tolist()
+        named = dict(zip(tokenizer.words_of(likely), (shares[word] for word in likely), strict=True))
+        answers.append({"text": text, "label": max(named, key=named.get), "probabilities": named})
     return answers
 
 
@@ -171,6 +190,7 @@ def read_lines(
     """
     reader = {
         "sequence_classification": _read_texts,
+        "masked_lm": _read_texts,
         "multiple_choice": _read_choices,
         "token_classification": _read_tokens,
         "question_answering": partial(_read_questions, version_2=version_2),
@@ -204,9 +224,11 @@ def _all_or_none(places: list[Place], key: str, *kinds: type) -> list[Any] | Non
 def _read_texts(model: PromptModel, places: list[Place]) -> LabelledTexts:
     texts = [place.get("text", str) for place in places]
     pairs = _all_or_none(places, "text_pair", str)
-    regression = model.problem_type == NUMBERS
-    labels: list[Any] = [0.0 if regression else 0] * len(texts)
-    return LabelledTexts(texts, labels, None if regression else model.label_names, pairs)
+    if pairs is not None and model.fills_blanks:
+        raise places[0].wrong("a cloze is asked with one text; leave text_pair off")
+    open_ended = model.problem_type == NUMBERS or not model.label_names
+    labels: list[Any] = [0.0 if open_ended else 0] * len(texts)
+    return LabelledTexts(texts, labels, None if open_ended else model.label_names, pairs)
 
 
 def _read_choices(model: PromptModel, places: list[Place]) -> MultipleChoices:

@@ -16,7 +16,7 @@ from typing import Any
 from fastprompt import interchange
 from fastprompt.checkpoints import Checkpoints, choose
 from fastprompt.config import method_config
-from fastprompt.data.examples import LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.examples import ClozeTexts, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.loading import make_dataloader
 from fastprompt.data.squad import SquadData
 from fastprompt.data.squad_windows import make_windows
@@ -62,6 +62,22 @@ _TASKS: dict[type, str] = {
     TaggedTokens: "token_classification",
     SquadData: "question_answering",
 }
+_CLOZE = "masked_lm"  # texts in a template are its task instead
+
+
+def _task_of(data: TaskData, options: TrainOptions) -> str:
+    """The task whose model reads `data`.
+
+    Raises:
+        ConfigError: a template or a verbalizer is given without the other, or for data that are no single texts.
+    """
+    if not options.template and not options.verbalizer:
+        return _TASKS[type(data)]
+    if not isinstance(data, LabelledTexts) or data.pairs is not None or data.label_names is None:
+        raise ConfigError(f"--template and --verbalizer make a cloze of single texts; {options.task_name} has others.")
+    if not options.template or not options.verbalizer:
+        raise ConfigError("A cloze needs both: --template with a blank, and --verbalizer with each label's words.")
+    return _CLOZE
 
 
 def load_split(options: TrainOptions, split: str, label_names: list[str] | None = None) -> TaskData:
@@ -107,12 +123,14 @@ def load_model(options: TrainOptions, device: str, data: TaskData | None = None)
     elif isinstance(data, LabelledTexts | TaggedTokens):
         settings["label_names"] = data.label_names
     config = method_config(options.method, **options.method_options())
-    return model_class(_TASKS[type(data)]).from_pretrained(options.model_name_or_path, config, **settings)
+    if not config.trains:
+        raise ConfigError(f"{options.method} trains nothing; it is there for --task_name lama.")
+    return model_class(_task_of(data, options)).from_pretrained(options.model_name_or_path, config, **settings)
 
 
 def _check_fits(model: PromptModel, data: TaskData, options: TrainOptions) -> None:
     task = _TASKS[type(data)]
-    if model.task != task:
+    if model.task not in (task, _CLOZE if isinstance(data, LabelledTexts) and data.pairs is None else task):
         raise ConfigError(f"{options.model_name_or_path} was tuned for {model.task}; {options.task_name} is {task}.")
     if isinstance(data, LabelledTexts | TaggedTokens):
         classes = 1 if data.label_names is None else len(data.label_names)
@@ -128,6 +146,8 @@ def _loader(options: TrainOptions, model: PromptModel, data: TaskData, shuffle: 
     if isinstance(data, SquadData):
         data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
         notes += data.notes
+    if model.task == _CLOZE:
+        data = ClozeTexts(data.texts, data.labels, model.method_config.template)
     size = options.per_device_train_batch_size if shuffle else options.per_device_eval_batch_size
     settings = {"batch_size": size, "shuffle": shuffle, "max_length": max_length, "seed": options.seed, "notes": notes}
     loader = make_dataloader(data, tokenizer, **settings)

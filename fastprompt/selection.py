@@ -14,6 +14,7 @@ from fastprompt.processes import is_first
 from fastprompt.progress import RunLog, reopen
 
 from fastNLP import Callback
+from fastNLP.core.utils.exceptions import EarlyStopException
 
 
 class BestPrompt:
@@ -21,30 +22,51 @@ class BestPrompt:
 
     Args:
         metric: the score that counts, the higher the better, but for "loss".
+        then: another that decides between two that are alike in it.
+        patience: the training ends after so many evaluations that are no better; None: it does not.
 
     Attributes:
         step: of the best evaluation; None before the first.
+        scores: its scores.
     """
 
-    def __init__(self, model: PromptModel, directory: Path, metric: str) -> None:
+    def __init__(
+        self, model: PromptModel, directory: Path, metric: str, then: str | None = None, patience: int | None = None
+    ) -> None:
         self.model = model
         self.directory = directory
         self.metric = metric
+        self.then = then
+        self.patience = patience
         self.step: int | None = None
-        self.score = 0.0
+        self.scores: dict[str, float] = {}
+        self._missed = 0
 
     def offer(self, step: int, scores: dict[str, float]) -> None:
         """Keep the prompt as it is now where it did better than any before.
 
         Raises:
             ConfigError: there is no such score.
+            EarlyStopException: fastNLP's, once `patience` is at its end.
         """
         if self.metric not in scores:
             raise ConfigError(f"--metric_for_best_model is {self.metric!r}; there are {', '.join(scores)}.")
-        score = -scores[self.metric] if self.metric == "loss" else scores[self.metric]
-        if self.step is None or score > self.score:
-            self.step, self.score = step, score
+        if self.step is None or self._worth(scores) > self._worth(self.scores):
+            self.step, self.scores, self._missed = step, scores, 0
             self.model.save_pretrained(self.directory)
+            return
+        self._missed += 1
+        if self._missed == self.patience:
+            raise EarlyStopException(f"{self._missed} evaluations in a row are no better than that at step {self.step}")
+
+    def _worth(self, scores: dict[str, float]) -> list[float]:
+        return [-scores[name] if name == "loss" else scores[name] for name in (self.metric, self.then) if name]
+
+    def state(self) -> dict[str, Any]:
+        return {"step": self.step, "scores": self.scores, "missed": self._missed}
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        self.step, self.scores, self._missed = state["step"], state["scores"], state["missed"]
 
     def restore(self) -> None:
         """Give the model the best prompt back; its folder goes.
@@ -76,17 +98,15 @@ class Evaluations(Callback):
         self.every = every
         self.log = log
         self.best = best
-
         self.lines = 0
 
     def on_save_checkpoint(self, trainer: Any) -> dict[str, Any]:
-        best = None if self.best is None else {"step": self.best.step, "score": self.best.score}
-        return {"lines": self.lines, "best": best}
+        return {"lines": self.lines, "best": None if self.best is None else self.best.state()}
 
     def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
         self.lines = states["lines"]
         if self.best is not None:
-            self.best.step, self.best.score = states["best"]["step"], states["best"]["score"]
+            self.best.go_on_from(states["best"])
 
     def on_train_begin(self, trainer: Any) -> None:
         reopen(self.file, self.lines).close()
@@ -111,6 +131,8 @@ class Evaluations(Callback):
         self.lines += 1
         told = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
         print(f"evaluation at step {step}: {told}", file=sys.stderr, flush=True)
-        if self.best is not None:
-            self.best.offer(step, scores)
-        self.log.leave_out(time.perf_counter() - started)
+        try:
+            if self.best is not None:
+                self.best.offer(step, scores)
+        finally:  # the clock counts on where the training ends here, too
+            self.log.leave_out(time.perf_counter() - started)

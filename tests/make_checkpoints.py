@@ -36,6 +36,16 @@ CONFIGS = {
     "roformer": transformers.RoFormerConfig(**SIZES, **COMMON),  # stands for all that keep an attention of their own
 }
 
+WITH_HEAD = ("bert", "roberta", "distilbert", "electra", "ernie", "albert", "mpnet")  # also as masked language models
+
+
+def shaken(model):
+    """`model` with biases and norms off their zeros and ones, or mistakes in them hide."""
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.add_(torch.randn_like(tensor) * 0.1)
+    return model
+
 
 def tokenizer(pad):
     words = ["[PAD]", "[UNK]"] if pad == 0 else ["[UNK]", "[PAD]"]
@@ -50,7 +60,12 @@ def tokenizer(pad):
         special_tokens=[("[CLS]", words.index("[CLS]")), ("[SEP]", words.index("[SEP]"))],
     )
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+        tokenizer_object=made,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
     )
 
 
@@ -65,13 +80,13 @@ def sentencepiece_tokenizer():
 def main(folder):
     for number, (name, config) in enumerate(CONFIGS.items()):
         torch.manual_seed(number)
-        model = transformers.AutoModel.from_config(config)
-        with torch.no_grad():
-            for tensor in model.parameters():  # biases and norms off their zeros and ones, or mistakes in them hide
-                tensor.add_(torch.randn_like(tensor) * 0.1)
-        model.save_pretrained(folder / name)
+        shaken(transformers.AutoModel.from_config(config)).save_pretrained(folder / name)
         made = sentencepiece_tokenizer() if name == "deberta-v3" else tokenizer(config.pad_token_id)
         made.save_pretrained(folder / name)
+        if name in WITH_HEAD:
+            model = shaken(transformers.AutoModelForMaskedLM.from_config(config))
+            model.save_pretrained(folder / f"{name}-mlm")
+            made.save_pretrained(folder / f"{name}-mlm")
     model = transformers.AutoModel.from_pretrained(folder / "bert")
     model.save_pretrained(folder / "bert-sharded", max_shard_size="20KB")
     tokenizer(0).save_pretrained(folder / "bert-sharded")

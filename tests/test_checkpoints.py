@@ -8,13 +8,11 @@ import sys
 import time
 
 import fastprompt as fp
-from fastprompt import running
+from fastprompt import checkpoints
 from fastprompt.checkpoints import find
-from fastprompt.cli import make_parser
-from fastprompt.errors import CheckpointError, TrainingError
+from fastprompt.errors import CheckpointError, ConfigError, TrainingError
 from fastprompt.models import sequence_classification
 from fastprompt.models.labels import CLASSES
-from fastprompt.options import gather
 from fastprompt.trainer_state import read_state, write_state
 
 import numpy
@@ -32,7 +30,7 @@ def task(tiny, tmp_path_factory):
     (data / "train.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
     (data / "dev.tsv").write_text("\n".join(["sentence\tlabel", *lines[:5]]) + "\n")
     return [
-        *("train", "--model_name_or_path", tiny["bert"], "--task_name", "glue", "--dataset_name", "sst2"),
+        *("--model_name_or_path", tiny["bert"], "--task_name", "glue", "--dataset_name", "sst2"),
         *("--data_dir", data, "--num_train_epochs", "3", "--pre_seq_len", "3", "--logging_steps", "2"),
         *("--per_device_train_batch_size", "8", "--hidden_dropout_prob", "0.2", "--evaluation_strategy", "steps"),
         *("--eval_steps", "3", "--save_steps", "2", "--learning_rate", "0.1", "--load_best_model_at_end"),
@@ -40,10 +38,10 @@ def task(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(command, task, tmp_path_factory):
+def whole(train_here, task, tmp_path_factory):
     """The folder of the run that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
-    command(*task, "--output_dir", folder)
+    train_here(*task, "--output_dir", folder)
     return folder
 
 
@@ -68,7 +66,7 @@ def assert_same_run(folder, other):
 def kill_when(arguments, seen, how=signal.SIGKILL):
     """Start the command, and send the signal once `seen` says so; its exit status and what it said."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastprompt.cli", *map(str, arguments)],
+        [sys.executable, "-m", "fastprompt.cli", "train", *map(str, arguments)],
         env={**os.environ, "FASTNLP_BACKEND": fp.backend()},
         stderr=subprocess.PIPE,
         text=True,
@@ -80,27 +78,28 @@ def kill_when(arguments, seen, how=signal.SIGKILL):
     return process.returncode, told
 
 
-def test_a_killed_run_goes_on_and_ends_as_the_whole_one(command, task, whole, tmp_path):
+def test_a_killed_run_goes_on_and_ends_as_the_whole_one(command, train_here, task, whole, tmp_path):
     arguments = [*task, "--output_dir", tmp_path, "--resume_from_checkpoint", "last"]
     status, told = kill_when(arguments, lambda: (tmp_path / "checkpoint-4").exists())
     assert status == -signal.SIGKILL
     assert "starting from the beginning" in told
-    done = command(*arguments)
+    done = command("train", *arguments)
     assert b"going on from" in done.stderr
     assert_same_run(tmp_path, whole)
-    again = command(*arguments)
-    assert b"holds a finished run" in again.stderr
-    assert again.stdout == done.stdout
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert train_here(*arguments) == metrics
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_sigterm_saves_and_ends(command, task, whole, tmp_path):
+def test_sigterm_saves_and_ends(train_here, task, whole, tmp_path):
     arguments = [*task, "--output_dir", tmp_path, "--save_steps", "100"]
     status, told = kill_when(arguments, lambda: (tmp_path / "evaluations.jsonl").exists(), signal.SIGTERM)
     assert status == 1
     assert "go on with --resume_from_checkpoint last" in told
     assert "Traceback" not in told
     assert len(find(tmp_path)) == 1
-    command(*arguments, "--resume_from_checkpoint", "last")
+    train_here(*arguments, "--resume_from_checkpoint", "last")
     assert_same_run(tmp_path, whole)
 
 
@@ -112,14 +111,32 @@ def test_a_checkpoint_is_a_saved_prompt_without_the_backbone(whole):
     assert not [path for path in whole.iterdir() if path.name.startswith(".")]
 
 
-def test_only_the_newest_are_kept_where_a_limit_is_set(command, task, tmp_path):
-    command(*task, "--output_dir", tmp_path, "--save_total_limit", "2")
+def test_only_the_newest_are_kept_where_a_limit_is_set(train_here, task, tmp_path):
+    train_here(*task, "--output_dir", tmp_path, "--save_total_limit", "2")
     assert [folder.name for folder in find(tmp_path)] == ["checkpoint-6", "checkpoint-8"]
 
 
 @pytest.mark.once
+def test_a_kill_while_an_old_checkpoint_goes_leaves_none_in_pieces(tmp_path, monkeypatch):
+    old = tmp_path / "checkpoint-2"
+    old.mkdir()
+    for name in ("a", "b"):
+        (old / name).touch()
+
+    def killed(folder, **_):
+        if folder.exists():
+            (folder / "a").unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints._remove(old)
+    assert find(tmp_path) == []
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "prompt"])
-def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(command, task, whole, tmp_path, damage):
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(train_here, task, whole, tmp_path, damage):
     for folder in find(whole)[:2]:
         (tmp_path / folder.name).mkdir()
         for path in folder.iterdir():
@@ -136,28 +153,26 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(command, tas
         content = bytearray(prompt.read_bytes())
         content[-1] ^= 1
         prompt.write_bytes(bytes(content))
-    done = command(*task, "--output_dir", tmp_path, "--resume_from_checkpoint", "last", check=False)
-    told = done.stderr.decode()
-    assert done.returncode == 1
-    assert f"--resume_from_checkpoint {tmp_path / 'checkpoint-2'}" in told
-    assert "Traceback" not in told
+    with pytest.raises(CheckpointError) as told:
+        train_here(*task, "--output_dir", tmp_path, "--resume_from_checkpoint", "last")
+    assert f"--resume_from_checkpoint {tmp_path / 'checkpoint-2'}" in str(told.value)
 
 
 @pytest.mark.once
-def test_going_on_with_other_options_is_refused(command, task, whole, tmp_path):
-    arguments = [*task, "--output_dir", tmp_path, "--resume_from_checkpoint", find(whole)[0], "--seed", "5"]
-    done = command(*arguments, check=False)
-    assert b"is of a run with seed 11, now it is 5" in done.stderr
+def test_going_on_with_other_options_is_refused(train_here, task, whole, tmp_path):
+    with pytest.raises(ConfigError, match="is of a run with seed 11, now it is 5"):
+        train_here(*task, "--output_dir", tmp_path, "--resume_from_checkpoint", find(whole)[0], "--seed", "5")
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_checkpoints_good(task, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_checkpoints_good(
+    train_here, task, tmp_path, monkeypatch
+):
     losses = iter([*[1.0] * 4, *[float("nan")] * 9])
     true_loss = sequence_classification._LOSSES[CLASSES]
     monkeypatch.setitem(sequence_classification._LOSSES, CLASSES, lambda *a: true_loss(*a) * next(losses))
-    given = vars(make_parser().parse_args([*map(str, task), "--output_dir", str(tmp_path), "--save_steps", "1"]))
-    options = {n: v for n, v in given.items() if n not in ("command", "evaluation_strategy", "load_best_model_at_end")}
+    arguments = [*task, "--output_dir", tmp_path, "--save_steps", "1", "--eval_steps", "100"]
     with pytest.raises(TrainingError, match=r"The loss is nan at step 5; lower the learning rate"):
-        running.train(gather(options))
+        train_here(*arguments)
     assert [folder.name for folder in find(tmp_path)] == [f"checkpoint-{step}" for step in (1, 2, 3, 4)]
     for value in tensors(find(tmp_path)[-1]).values():
         assert numpy.isfinite(fp.framework.ops.to_numpy(value)).all()

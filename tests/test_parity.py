@@ -30,6 +30,17 @@ METHODS = {
     "linear-probe": {"method": "linear-probe"},
     "bitfit": {"method": "bitfit"},
 }
+# of masked language models; the batches of "blanks" have four pseudo tokens, which all but p-tuning let lie
+PLAIN = {"template": "[X] [MASK]", "verbalizer": None}
+CLOZES = {
+    "cloze-p-tuning": {"method": "p-tuning", "template": "[P][P] [X] [MASK] [P][P]"},
+    "cloze-p-tuning-v2": {**METHODS["p-tuning-v2"], **PLAIN},
+    "cloze-p-tuning-v2-shifted": {**METHODS["p-tuning-v2-shifted"], **PLAIN},
+    "cloze-prompt-tuning": {**METHODS["prompt-tuning"], **PLAIN, "pooling": None},
+    "cloze-verbalizer": {"method": "p-tuning-v2", **PLAIN, "verbalizer": {"bad": ["b"], "good": ["g", "h"]}},
+    "cloze-fine-tuning": {"method": "fine-tuning", **PLAIN},
+    "cloze-linear-probe": {"method": "linear-probe", **PLAIN},
+}
 PROMPTS = [name for name, method in METHODS.items() if "pre" in str(method) or "virtual" in str(method)]
 # At 1e-2 a projection, and embeddings as small as a vocabulary's, are past their edge of stability: within 200 steps
 # torch's own float32 leaves its float64 by 1 % and 0.2 %.
@@ -63,6 +74,15 @@ HEADS = {
     ),
     "choices": ("multiple_choice", {}, lambda draw: {"labels": draw.integers(0, 3, 4)}),
 }
+BLANKS = (
+    "masked_lm",
+    {},
+    lambda draw: {
+        "labels": draw.integers(0, 2, 4),
+        "mask_positions": draw.integers(0, 3, 4),  # of texts that have three tokens at least
+        "pseudo_tokens": numpy.array([[0, 1, 2, 3, 4] + [0] * 7, [2, 0, 4, 0, 1, 0, 3] + [0] * 5] * 2),
+    },
+)
 BOTH = ("p-tuning-v2", "fine-tuning")
 OTHER_HEADS = [head for head in HEADS if head != "classes"]
 
@@ -84,7 +104,7 @@ def batches(tmp_path_factory, minilm):
         mask = (numpy.arange(12) < lengths[..., None]).astype("int64")
         padding = numpy.arange(4).reshape(4, *[1] * len(rows)) % 2  # BERT's is 0, RoBERTa's 1
         ids = numpy.where(mask, generator.integers(5, 200, (*rows, 12)), padding)
-        return {"input_ids": ids, "attention_mask": mask, **HEADS[head][2](generator)}
+        return {"input_ids": ids, "attention_mask": mask, **(BLANKS if head == "blanks" else HEADS[head])[2](generator)}
 
     texts = load_reviews("train")
     rows = [row["input_ids"] for row in load_tokenizer(minilm)(texts.texts)]
@@ -100,10 +120,10 @@ def batches(tmp_path_factory, minilm):
     by_label = [[index for index, label in enumerate(texts.labels) if label == k] for k in (0, 1)]
     real = [real_batch(by_label[0][:2] + by_label[1][:6])]
     real += [real_batch(range(start, start + 3)) for start in range(0, 600, 3)]
-    for head in HEADS:
+    for head in (*HEADS, "blanks"):
         write_batches([random_batch(head) for _ in range(200)], folder / f"{head}.safetensors")
     write_batches(real, folder / "minilm.safetensors")
-    return {name: folder / f"{name}.safetensors" for name in (*HEADS, "minilm")}
+    return {name: folder / f"{name}.safetensors" for name in (*HEADS, "blanks", "minilm")}
 
 
 @pytest.fixture
@@ -116,7 +136,7 @@ def measured(tmp_path, run_python, tiny, minilm, batches):
             jobs = []
             for model, method, *rest in cases:
                 (head,) = rest or ["classes"]
-                task, outputs, _ = HEADS[head]
+                task, outputs, _ = BLANKS if head == "blanks" else HEADS[head]
                 folder = minilm if model == "minilm" else tiny[model]
                 rate = 1e-2 if steps(method) == 0 else OWN_RATES.get(method, 1e-2)
                 jobs.append(
@@ -125,7 +145,7 @@ def measured(tmp_path, run_python, tiny, minilm, batches):
                         output=str(tmp_path / f"{who}-{model}-{method}-{head}.safetensors"),
                         batches=str(batches["minilm" if model == "minilm" else head]),
                         task=task,
-                        method=METHODS[method],
+                        method=CLOZES[method] if head == "blanks" else METHODS[method],
                         learning_rate=rate,
                         steps=steps(method),
                         float64=who == "reference",
@@ -185,8 +205,25 @@ def test_two_hundred_steps_of_a_prompt_stay_together(measured):
 
 
 def test_every_head_agrees_with_the_stock_model(measured):
-    cases = itertools.product(FIRST, BOTH, ["tokens", "questions", "choices"])
+    cases = itertools.product(TINY, BOTH, ["tokens", "questions", "choices"])
     check_measurements(measured([*cases, *itertools.product(["bert"], BOTH, ["labels", "number"])]))
+
+
+def test_clozes_agree_with_the_stock_model(measured):
+    first = itertools.product([f"{name}-mlm" for name in FIRST], ["cloze-p-tuning", "cloze-p-tuning-v2"], ["blanks"])
+    others = itertools.product(["bert-mlm"], CLOZES, ["blanks"])
+    check_measurements(measured(dict.fromkeys([*first, *others])))
+
+
+def test_a_clozes_steps_stay_together(measured):
+    cases = itertools.product(["bert-mlm", "roberta-mlm"], ["cloze-p-tuning", "cloze-p-tuning-v2"], ["blanks"])
+    check_losses(measured(list(cases), lambda method: 20))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("family", TINY)
+def test_every_familys_clozes_agree(measured, family):
+    check_measurements(measured([(f"{family}-mlm", method, "blanks") for method in CLOZES]))
 
 
 @pytest.mark.matrix

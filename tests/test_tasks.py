@@ -4,7 +4,7 @@ import json
 
 import fastprompt as fp
 from fastprompt import running
-from fastprompt.errors import DataError
+from fastprompt.errors import ConfigError, DataError
 from fastprompt.options import TrainOptions
 
 import pytest
@@ -86,28 +86,25 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_task_trains_evaluates_and_is_evaluated_again(tiny, folder, command, case):
+def test_a_task_trains_evaluates_predicts_and_is_evaluated_again(tiny, folder, train_here, case):
     data = folder(case)
     task, scores, _ = CASES[case]
-    arguments = ["--task_name", *task, "--data_dir", data]
-    command(
-        *("train", "--model_name_or_path", tiny["bert"], *arguments, "--output_dir", data / "out"),
-        *("--pre_seq_len", "3", "--num_train_epochs", "2", "--max_seq_length", "40"),
+    arguments = ["--task_name", *task, "--data_dir", data, "--max_seq_length", "40"]
+    metrics = train_here(
+        *("--model_name_or_path", tiny["bert"], *arguments, "--output_dir", data / "out"),
+        *("--pre_seq_len", "3", "--num_train_epochs", "2"),
     )
-    metrics = json.loads((data / "out/metrics.json").read_text())
+    assert json.loads((data / "out/metrics.json").read_text()) == metrics
     for name in (*scores, "loss"):
         assert isinstance(metrics[name], float)
-    done = command("evaluate", "--model_name_or_path", data / "out", *arguments, "--max_seq_length", "40")
-    told = dict(line.split(": ", 1) for line in done.stdout.decode().splitlines())
-    assert {name: float(told[name]) for name in scores} == {name: metrics[name] for name in scores}
+    again = train_here("--do_eval", "--model_name_or_path", data / "out", *arguments, "--output_dir", data / "again")
+    assert {name: again[name] for name in scores} == {name: metrics[name] for name in scores}
     if case == "questions":
         assert set(json.loads((data / "out/predictions.json").read_text())) == {"q1"}
     asked, keys = ASKED[case]
-    (data / "asked.jsonl").write_text(f"{json.dumps(asked)}\n{json.dumps(asked)}\n")
-    arguments = ["predict", "--model_name_or_path", data / "out", "--input", data / "asked.jsonl"]
-    if case == "questions":
-        arguments += ["--max_query_length", "10", "--max_seq_length", "40"]
-    answers = [json.loads(line) for line in command(*arguments, "--format", "jsonl").stdout.decode().splitlines()]
+    lines = [(f"line {number}", json.dumps(asked)) for number in (1, 2)]
+    options = TrainOptions(model_name_or_path=str(data / "out"), max_seq_length=40, max_query_length=10)
+    answers = list(running.predict(options, lines, structured=True))
     assert len(answers) == 2
     for answer in answers:
         assert set(answer) == keys
@@ -131,13 +128,25 @@ def check_answer(case, answer):
 
 
 @pytest.mark.once
-def test_a_prompt_of_another_task_is_refused(tiny, folder, command):
-    data = folder("names")
-    ner = ["--task_name", "ner", "--data_dir", data]
-    output = ["--output_dir", data / "out"]
-    command("train", "--model_name_or_path", tiny["bert"], *ner, *output, "--pre_seq_len", "3")
-    done = command("evaluate", "--model_name_or_path", data / "out", "--task_name", "reviews", check=False)
-    assert b"was tuned for token_classification; reviews is sequence_classification" in done.stderr
+def test_a_prompt_of_another_task_is_refused(tiny, tmp_path, train_here):
+    fp.PromptForTokenClassification.from_pretrained(tiny["bert"]).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="was tuned for token_classification; reviews is sequence_classification"):
+        train_here(
+            "--do_eval", "--model_name_or_path", tmp_path, "--task_name", "reviews", "--output_dir", tmp_path / "o"
+        )
+
+
+@pytest.mark.once
+def test_the_command_answers_questions_from_a_file(tiny, tmp_path, command):
+    fp.PromptForQuestionAnswering.from_pretrained(tiny["bert"]).save_pretrained(tmp_path / "out")
+    (tmp_path / "asked.jsonl").write_text(json.dumps(ASKED["questions"][0]) + "\n")
+    arguments = ["predict", "--model_name_or_path", tmp_path / "out", "--input", tmp_path / "asked.jsonl"]
+    arguments += ["--max_query_length", "10", "--max_seq_length", "40"]
+    found = json.loads(command(*arguments, "--format", "jsonl").stdout)
+    table = command(*arguments).stdout.decode()
+    assert found["answer"] in SQUAD_CONTEXT
+    assert "probability" in table
+    assert "when ?" in table
 
 
 @pytest.mark.once

@@ -3,9 +3,10 @@
 from functools import singledispatch
 from typing import Any
 
-from fastprompt.data.examples import LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.examples import ClozeTexts, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.squad_windows import SquadWindows
 from fastprompt.data.tokenization import Tokenizer
+from fastprompt.template import Template
 
 IGNORED = -100  # the label of what does not count, as in torch and transformers
 
@@ -15,6 +16,7 @@ def encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str] | 
     """One row per example: "input_ids" and "token_type_ids", cut to `max_length` tokens, and what is learnt.
 
     - `LabelledTexts`: "labels", a class or a float; "groups" where there are some.
+    - `ClozeTexts`: what `Template.lay_out` makes; "labels".
     - `MultipleChoices`: ids of every choice, a list of lists; "labels".
     - `TaggedTokens`: "labels", one a token: a word's tag at its first token, -100 elsewhere.
     - `SquadWindows`: see its `rows`; they were cut when they were made.
@@ -35,6 +37,14 @@ def _texts(
     if data.groups is not None:
         rows = [{**row, "groups": group} for row, group in zip(rows, data.groups, strict=True)]
     return rows
+
+
+@encode.register
+def _blanks(
+    data: ClozeTexts, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
+) -> list[dict[str, Any]]:
+    rows = Template(data.template).lay_out(data.texts, tokenizer, max_length)
+    return [{**row, "labels": label} for row, label in zip(rows, data.labels, strict=True)]
 
 
 @encode.register

@@ -1,11 +1,13 @@
 """What readers hand out: one dataclass per kind of task, each a split of a data set, checked."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from fastprompt.errors import DataError
+from fastprompt.template import Template
 
 
 class Selectable:
@@ -70,6 +72,31 @@ class LabelledTexts(Selectable):
         for row, label in enumerate(self.labels):
             if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
                 raise DataError(f"Row {row}: the label is {label!r}; a regression wants numbers.")
+
+
+@dataclass
+class ClozeTexts(Selectable):
+    """Texts that stand in a template with a blank, each with what belongs there.
+
+    Args:
+        labels: indices of a verbalizer's labels, or ids of words.
+        template: as `fastprompt.template` says.
+
+    Raises:
+        DataError: columns of different lengths, or a label that is no index.
+        ConfigError: the template has no blank or no place for the text, or two.
+    """
+
+    columns = ("texts", "labels")
+    texts: list[str]
+    labels: list[int]
+    template: str
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check_lengths(texts=self.texts, labels=self.labels)
+        _check_classes(self.labels, sys.maxsize)
+        Template(self.template)
 
 
 @dataclass

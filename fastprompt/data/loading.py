@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastprompt.data.encoding import IGNORED, encode
-from fastprompt.data.examples import LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.examples import ClozeTexts, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.squad_windows import SquadWindows
 from fastprompt.data.tokenization import Tokenizer
 from fastprompt.errors import ConfigError
@@ -20,7 +20,7 @@ class PadBatch:
     """
 
     def __init__(self, pad_token_id: int) -> None:
-        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0, "labels": IGNORED}
+        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0, "labels": IGNORED, "pseudo_tokens": 0}
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, numpy.ndarray]:
         batch = {name: self._column(name, [example[name] for example in examples]) for name in examples[0]}
@@ -59,7 +59,7 @@ def _padded(rows: list[Sequence[int]], fill: int) -> numpy.ndarray:
 
 
 def make_dataloader(
-    data: LabelledTexts | MultipleChoices | TaggedTokens | SquadWindows,
+    data: LabelledTexts | ClozeTexts | MultipleChoices | TaggedTokens | SquadWindows,
     tokenizer: Tokenizer,
     *,
     batch_size: int = 32,

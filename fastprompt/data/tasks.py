@@ -65,6 +65,10 @@ def load_task(
 
 def check_task(task_name: str, dataset_name: str | None, data_dir: str | None) -> None:
     """Raises: ConfigError: there is no such task or data set, or it lies in no folder."""
+    if task_name == "lama":
+        raise ConfigError(
+            "lama is trained and tested at once, relation by relation: fastprompt train --task_name lama."
+        )
     if task_name not in TASK_NAMES:
         raise ConfigError(f"The task is {task_name or 'none'}; there are --task_name {', '.join(TASK_NAMES)}.")
     if task_name == "reviews" and (dataset_name or data_dir):

@@ -31,15 +31,19 @@ class Tokenizer:
         self.pad_token_id = self._find_pad(directory)
 
     def _find_pad(self, directory: Path) -> int:
-        token = self._settings.get("pad_token", "[PAD]")
-        token = token["content"] if isinstance(token, dict) else token
-        found = self._fast.token_to_id(token) if token else None
+        found = self._named("pad_token", "[PAD]")
         if found is None:
             config = directory / "config.json"
             found = read_json(config).get("pad_token_id") if config.exists() else None
         if found is None:
             raise CheckpointError(f"{directory} names no pad token; set pad_token in its tokenizer_config.json.")
         return found
+
+    def _named(self, name: str, default: str) -> int | None:
+        """The id of a special token by its name in tokenizer_config.json."""
+        token = self._settings.get(name, default)
+        token = token["content"] if isinstance(token, dict) else token
+        return self._fast.token_to_id(token) if token else None
 
     def __call__(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_length: int | None = None
@@ -140,6 +144,49 @@ class Tokenizer:
     def plain_ids(self, text: str) -> list[int]:
         """The ids of `text` without special tokens."""
         return self._fast.encode(text, add_special_tokens=False).ids
+
+    def plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text without special tokens."""
+        return [e.ids for e in self._fast.encode_batch(list(texts), add_special_tokens=False)]
+
+    def special_tokens_around(self) -> tuple[list[int], list[int]]:
+        """What a single text gets before it and behind it."""
+        encoded = self._fast.encode("a")
+        special = encoded.special_tokens_mask
+        return encoded.ids[: special.index(0)], encoded.ids[len(special) - special[::-1].index(0) :]
+
+    @cached_property
+    def mask_token_id(self) -> int:
+        """Raises: CheckpointError: there is no such token, so that no blank can be written."""
+        found = self._named("mask_token", "[MASK]")
+        if found is None:
+            raise CheckpointError("The tokenizer has no mask token to write a blank with; use a masked language model.")
+        return found
+
+    def pieces_of_word(self, word: str) -> list[str]:
+        """The tokens of a word inside a text; the unknown token's name for what is none."""
+        return self._fast.encode(f" {word.strip()}", add_special_tokens=False).tokens
+
+    def id_of_word(self, word: str) -> int | None:
+        """The id of the one token that is `word` inside a text; None where it takes several or is unknown."""
+        ids = self.plain_ids(f" {word.strip()}")
+        return ids[0] if len(ids) == 1 and ids[0] != self._unknown_id else None
+
+    def words_of(self, ids: Sequence[int]) -> list[str]:
+        """The tokens of ids, as they are read."""
+        return [self._fast.decode([i], skip_special_tokens=False).strip() for i in ids]
+
+    @cached_property
+    def _unknown_id(self) -> int | None:
+        return self._named("unk_token", "[UNK]")
+
+    @cached_property
+    def whole_words(self) -> list[int]:
+        """The ids of all tokens that are one word, or one mark, each by itself."""
+        special = {token["id"] for token in json.loads(self._fast.to_str())["added_tokens"] if token["special"]}
+        ids = [i for i in range(self._fast.get_vocab_size()) if i not in special and i != self._unknown_id]
+        again = self.plain([f" {word}" for word in self.words_of(ids)])
+        return [i for i, found in zip(ids, again, strict=True) if found == [i]]
 
 
 def _encode(

@@ -6,6 +6,7 @@ from typing import Any
 from fastprompt import interchange
 from fastprompt.errors import ConfigError
 from fastprompt.models.base import PromptModel
+from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.models.multiple_choice import PromptForMultipleChoice
 from fastprompt.models.question_answering import PromptForQuestionAnswering
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
@@ -18,6 +19,7 @@ MODELS: dict[str, type[PromptModel]] = {
         PromptForTokenClassification,
         PromptForQuestionAnswering,
         PromptForMultipleChoice,
+        PromptForMaskedLM,
     )
 }
 

@@ -11,7 +11,7 @@ from fastprompt.backbones.loading import load_backbone
 from fastprompt.backbones.portable import positions
 from fastprompt.config import MethodConfig, PromptTuningConfig, PTuningV2Config
 from fastprompt.data.tokenization import load_tokenizer
-from fastprompt.errors import BackendError, CheckpointError, ConfigError, TrainingError
+from fastprompt.errors import BackendError, CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import backend, nn, ops
 from fastprompt.initial_values import normal
 from fastprompt.models import prompting
@@ -44,10 +44,12 @@ class PromptModel(nn.Module):
         task: its name, in prompt files and in `models.heads.HEADS`.
         pools: whether its head reads one vector of an example; else it reads every token's.
         outputs: the names of the head's outputs where the task fixes them.
+        fills_blanks: whether its texts stand in templates with a blank.
     """
 
     task: ClassVar[str]
     pools: ClassVar[bool] = True
+    fills_blanks: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(
@@ -72,8 +74,8 @@ class PromptModel(nn.Module):
         self.checkpoint = checkpoint
         self.backbone = backbone
         self._check_positions()
-        hidden_size = self.backbone.geometry.hidden_size
-        self.head = make_head(self.task, self.backbone.family.head, self.backbone.config, hidden_size, num_labels)
+        self._check_template()
+        self.head = self._make_head(self.backbone.geometry.hidden_size)
         self._fresh = self._initialise_head(seed)
         self.has_encoder = config.has_encoder and not collapsed
         if config.prompt_kind is not None:
@@ -194,9 +196,21 @@ class PromptModel(nn.Module):
             raise ConfigError(f"{cls.task} reads every token and pools none; leave pooling={config.pooling!r} off.")
         return config
 
+    def _check_template(self) -> None:
+        config = self.method_config
+        if not self.fills_blanks and (config.template or config.verbalizer):
+            raise ConfigError(f"Template and verbalizer are a masked language model's; leave them off for {self.task}.")
+        if not self.fills_blanks and not config.trains:
+            raise ConfigError(
+                f"{config.method} trains nothing, and {self.task} has a head to train; use another method."
+            )
+
+    def _make_head(self, hidden_size: int) -> Any:
+        return make_head(self.task, self.backbone.family.head, self.backbone.config, hidden_size, self.num_labels)
+
     def _check_positions(self) -> None:
         limit = self.backbone.geometry.max_positions
-        length = self._positions_taken()
+        length = self.method_config.length if self.method_config.prompt_kind == "shallow" else self._shift
         if limit and length and length + 2 > limit:
             raise ConfigError(
                 f"A prompt of {length} leaves no room in the backbone's {limit} positions; "
@@ -208,8 +222,8 @@ class PromptModel(nn.Module):
         return self.method_config.pre_seq_len if getattr(self.method_config, "shift_positions", False) else 0
 
     def _positions_taken(self) -> int:
-        """How many of the backbone's positions the prompt uses up."""
-        return self.method_config.length if self.method_config.prompt_kind == "shallow" else self._shift
+        """How many of the backbone's positions the prompt uses up; in a template they count as the input's."""
+        return self.method_config.length_before or self._shift
 
     @property
     def max_length(self) -> int | None:
@@ -228,7 +242,7 @@ class PromptModel(nn.Module):
             value = next((stored[key] for key in (name, f"head:{name}") if key in stored), None)
             if value is None or value.shape != shape:
                 fresh.add(name)
-                if "norm." in name and name.endswith("weight"):
+                if "norm." in name.lower() and name.endswith("weight"):
                     value = numpy.ones(shape)
                 else:
                     value = normal(seed, f"head.{name}", shape, 0.0 if name.endswith("bias") else std)
@@ -257,13 +271,13 @@ class PromptModel(nn.Module):
             tuned = method == "fine-tuning" or (method == "bitfit" and name.endswith("bias"))
             (nn.unfreeze if tuned else nn.freeze)(parameter)
         for name, parameter in nn.named_parameters(self.head).items():
-            # A pooler that came with the checkpoint is part of the backbone; a fresh one must learn.
-            pretrained = self._in_base_model(name) and name not in self._fresh
             tuned = self.method_config.train_head and (
-                not pretrained or method == "fine-tuning" or (method == "bitfit" and name.endswith("bias"))
+                not self._is_frozen_head(name)
+                or method == "fine-tuning"
+                or (method == "bitfit" and name.endswith("bias"))
             )
             (nn.unfreeze if tuned else nn.freeze)(parameter)
-        if not self.tuned_parameters():
+        if self.method_config.trains and not self.tuned_parameters():
             raise TrainingError(f"{method} with train_head=False trains nothing; use train_head=True.")
 
     def named_tensors(self) -> dict[str, Any]:
@@ -278,6 +292,13 @@ class PromptModel(nn.Module):
 
     def _head_name(self, name: str) -> str:
         return f"{self.backbone.family.prefix}.{name}" if self._in_base_model(name) else name
+
+    def _is_frozen_head(self, name: str) -> bool:
+        """Whether a tensor of the head is pretrained and no more to be tuned than the backbone.
+
+        A pooler that came with the checkpoint is part of the backbone; a fresh one must learn.
+        """
+        return self._in_base_model(name) and name not in self._fresh
 
     def _in_base_model(self, head_name: str) -> bool:
         """Whether a tensor of our head is one of the base model to transformers: its pooler's."""
@@ -315,21 +336,33 @@ class PromptModel(nn.Module):
     # -- running -----------------------------------------------------------------------------------------------------
 
     def encode(
-        self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, output_hidden_states: bool = False
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        output_hidden_states: bool = False,
+        pseudo_tokens: Any = None,
     ) -> tuple[Any, list[Any]]:
         """The backbone with its prompt.
 
         Returns what the head reads, as `pool` gives it, and the hidden states of prompt and tokens.
         """
-        inputs = self.backbone_inputs(input_ids, attention_mask, token_type_ids)
+        inputs = self.backbone_inputs(input_ids, attention_mask, token_type_ids, pseudo_tokens)
         states = self.backbone(**inputs, output_hidden_states=output_hidden_states)
         return self.pool(states[-1], inputs["attention_mask"]), states
 
-    def backbone_inputs(self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None) -> dict[str, Any]:
+    def backbone_inputs(
+        self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, pseudo_tokens: Any = None
+    ) -> dict[str, Any]:
         """What the backbone is called with for a batch (B, T) and the prompt; an attention mask is always in it.
+
+        Args:
+            pseudo_tokens: (B, T), where a template has the prompt among its words: which pseudo token stands at a
+                place, counted from 1, and 0 for the others.
 
         Raises:
             ConfigError: the input is longer than the backbone's positions allow.
+            DataError: pseudo_tokens are missing.
         """
         config = self.method_config
         if self.max_length is not None and input_ids.shape[1] > self.max_length:
@@ -344,6 +377,10 @@ class PromptModel(nn.Module):
             inputs["token_type_ids"] = token_type_ids
         if config.prompt_kind == "shallow":
             words = self.backbone.word_embeddings()(input_ids)  # (B, T, embedding_size)
+            if not config.length_before:
+                if pseudo_tokens is None:
+                    raise DataError("pseudo_tokens are missing: the template's places for the prompt.")
+                return {**inputs, "inputs_embeds": prompting.fill_in(words, self.prompt(), pseudo_tokens)}
             return prompting.lengthen(words, inputs, self.prompt())
         inputs["input_ids"] = input_ids
         if config.prompt_kind == "deep":
@@ -356,9 +393,8 @@ class PromptModel(nn.Module):
     def pool(self, last: Any, attention_mask: Any) -> Any:
         """The last hidden states and the mask of `backbone_inputs` -> what the head reads, in float32: (B, hidden), or
         (B, T, hidden) of all tokens where the task does not pool."""
-        skipped = self.method_config.length if self.method_config.prompt_kind == "shallow" else 0
         last = ops.cast(last, "float32") if self._bf16 else last
-        return prompting.pool(last, attention_mask, self.method_config.pooling, skipped)
+        return prompting.pool(last, attention_mask, self.method_config.pooling, self.method_config.length_before)
 
     def train_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
         """fastNLP's training step: {"loss"}.

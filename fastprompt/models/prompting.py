@@ -39,6 +39,20 @@ def lengthen(words: Any, inputs: dict[str, Any], prompt: Any) -> dict[str, Any]:
     return {"inputs_embeds": ops.cat([prompt, words], axis=1), **longer}
 
 
+def fill_in(words: Any, prompt: Any, pseudo_tokens: Any) -> Any:
+    """A shallow prompt [length, embedding_size] at its places among the embeddings (B, T, embedding_size) of a batch.
+
+    Args:
+        pseudo_tokens: (B, T) which row of the prompt, counted from 1, stands at a place; 0 leaves the word there.
+    """
+    length, batch = prompt.shape[0], words.shape[0]
+    numbers = ops.reshape(ops.arange(length, like=pseudo_tokens) + 1, (1, 1, length))
+    chosen = ops.cast_like(ops.reshape(pseudo_tokens, (batch, -1, 1)) == numbers, words)  # (B, T, length)
+    kept = ops.cast_like(ops.reshape(pseudo_tokens == 0, (batch, -1, 1)), words)
+    # A product with ones and zeros is a gather whose gradient every framework has, and has alike.
+    return words * kept + ops.linear(chosen, ops.transpose(ops.cast_like(prompt, words), (1, 0)))
+
+
 def pool(last: Any, attention_mask: Any, pooling: str | None, skipped: int) -> Any:
     """What a head reads of hidden states (B, skipped + T, hidden): (B, hidden), or (B, T, hidden) unpooled.
 

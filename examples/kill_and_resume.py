@@ -1,0 +1,100 @@
+"""Kill a training at random moments, go on from its last checkpoint each time, and hold the end against a whole run.
+
+For every framework: one run that nothing interrupts, and one that is killed (SIGKILL) `--kills` times, some of them
+while a checkpoint is written. Told are the checkpoints found after each kill, whether all of them read whole, and how
+far the two prompts lie apart.
+
+Usage: kill_and_resume.py MODEL [--backends torch paddle jittor] [--kills 20] [--steps 120]
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy
+from rich.console import Console
+from rich.table import Table
+from safetensors.numpy import load_file
+
+CHECK = """
+import sys
+from pathlib import Path
+import fastprompt as fp
+from fastprompt.checkpoints import find
+from fastprompt.trainer_state import read_state
+for folder in find(Path(sys.argv[1])):
+    read_state(folder)
+    print(folder.name)
+"""
+
+
+def arguments(options: argparse.Namespace, backend: str, output: Path) -> list[str]:
+    """The command: the embedded reviews, a checkpoint at every second step."""
+    samples = 480
+    return [
+        *(sys.executable, "-m", "fastprompt.cli", "train", "--backend", backend, "--model_name_or_path", options.model),
+        *("--task_name", "reviews", "--max_train_samples", str(samples), "--max_eval_samples", "20"),
+        *("--per_device_train_batch_size", "4", "--num_train_epochs", str(-(-options.steps * 4 // samples))),
+        *("--pre_seq_len", "5", "--hidden_dropout_prob", "0.1", "--save_steps", "2", "--save_total_limit", "3"),
+        *("--logging_steps", "1", "--output_dir", str(output), "--resume_from_checkpoint", "last"),
+    ]
+
+
+def run_until(command: list[str], environment: dict[str, str], delay: float | None) -> bool:
+    """Run the command; kill it `delay` seconds after its first step. Whether it came to its end by itself."""
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    if delay is not None:
+        for line in process.stderr:
+            if line.startswith("step "):
+                break
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+    _, told = process.communicate()
+    if process.returncode not in (0, -signal.SIGKILL):
+        sys.exit(told[-3000:])
+    return process.returncode == 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("--backends", nargs="+", default=["torch", "paddle", "jittor"])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    table = Table("framework", "kills", "times ended early", "checkpoints read", "damaged", "prompts apart by")
+    for backend in options.backends:
+        environment = {**os.environ, "FASTNLP_BACKEND": backend}
+        draw = random.Random(f"{options.seed} {backend}")
+        with tempfile.TemporaryDirectory() as folder:
+            whole, killed = Path(folder) / "whole", Path(folder) / "killed"
+            started = time.perf_counter()
+            run_until(arguments(options, backend, whole), environment, None)
+            print(f"{backend}: the whole run took {time.perf_counter() - started:.0f} s", file=sys.stderr)
+            kills = read = damaged = early = 0
+            while kills < options.kills:
+                # Short, so that the run is not at its end before its last kill.
+                early += run_until(arguments(options, backend, killed), environment, draw.uniform(0, 0.3))
+                kills += 1
+                found = subprocess.run(
+                    [sys.executable, "-c", CHECK, str(killed)], env=environment, capture_output=True, text=True
+                )
+                read += len(found.stdout.split())
+                damaged += found.returncode != 0
+                print(f"{backend}: kill {kills}, then {found.stdout.split()}", file=sys.stderr)
+            run_until(arguments(options, backend, killed), environment, None)
+            one, other = (load_file(run / "prompt.safetensors") for run in (whole, killed))
+            apart = max(float(numpy.abs(one[name] - other[name]).max()) for name in one)
+            table.add_row(backend, str(kills), str(early), str(read), str(damaged), f"{apart:.1e}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Verbalizers (Schick and Schuetze, 2021, arXiv:2001.07676): the words that stand for a label at a cloze's blank."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastprompt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastprompt.data.tokenization import Tokenizer
+
+Verbalizer = dict[str, list[str]]  # label -> its words
+
+
+def read_verbalizer(text: str) -> Verbalizer:
+    """A verbalizer from JSON text, or from the JSON file that `text` names.
+
+    Raises:
+        ConfigError: there is no such file, or it is no object of labels with their words.
+    """
+    source = "--verbalizer"
+    if not text.lstrip().startswith("{"):
+        source = text
+        try:
+            text = Path(text).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"--verbalizer {source} is neither JSON (an object of labels) nor a file of it."
+            ) from error
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{source} is no valid JSON ({error}).") from error
+    return check_verbalizer(content)
+
+
+def check_verbalizer(content: Any) -> Verbalizer:
+    """`content` where it is a verbalizer; a label's single word may stand without a list.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(content, dict) or len(content) < 2:
+        raise ConfigError('A verbalizer names the words of two labels or more: {"negative": ["bad"], "positive": ...}.')
+    made = {label: [words] if isinstance(words, str) else words for label, words in content.items()}
+    for label, words in made.items():
+        if not isinstance(words, list) or not words or not all(isinstance(w, str) and w.strip() for w in words):
+            raise ConfigError(f"verbalizer: the label {label!r} has {words!r}; give it one word or a list of words.")
+    return made
+
+
+def word_ids(verbalizer: Verbalizer, tokenizer: "Tokenizer") -> list[list[int]]:
+    """The vocabulary's ids of each label's words.
+
+    Raises:
+        ConfigError: a word is several tokens, or none of the vocabulary's.
+    """
+    ids = []
+    for label, words in verbalizer.items():
+        ids.append([tokenizer.id_of_word(word) for word in words])
+        for word, found in zip(words, ids[-1], strict=True):
+            if found is None:
+                pieces = tokenizer.pieces_of_word(word)
+                reason = f"is {len(pieces)} tokens ({' '.join(pieces)})" if len(pieces) > 1 else "is unknown"
+                raise ConfigError(
+                    f"verbalizer: {word!r} of the label {label!r} {reason} to this model's vocabulary; "
+                    f"choose a word that is one token of it."
+                )
+    return ids
