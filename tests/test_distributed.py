@@ -28,9 +28,9 @@ NO_DROPOUT = ("--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0
 
 @pytest.fixture(scope="module")
 def task(tiny, tmp_path_factory):
-    """61 examples: in batches of 12 one is left over, and in two processes one of them gets none of that batch."""
+    """63 examples: in batches of 12 three are left over, of which one process gets two and the other one."""
     data, draw = tmp_path_factory.mktemp("glue"), random.Random(0)
-    for name, count in (("train", 61), ("dev", 23)):
+    for name, count in (("train", 63), ("dev", 23)):
         texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, 12))) for _ in range(count)]
         lines = [f"{text}\t{draw.randint(0, 1)}" for text in texts]
         (data / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
@@ -126,7 +126,7 @@ def launched(count, *arguments):
 @SEVERAL
 def test_tokens_count_alike_whichever_process_has_them_under_the_frameworks_own_launcher(command, tiny, tmp_path):
     draw = random.Random(1)
-    for name, count in (("train", 16), ("valid", 7)):
+    for name, count in (("train", 13), ("valid", 7)):
         sentences = [
             "".join(f"{word} {draw.choice(['O', 'B-X', 'I-X'])}\n" for word in draw.choices(WORDS, k=length))
             for length in [draw.choice([1, 2, 12]) for _ in range(count)]
