@@ -8,11 +8,11 @@ from fastNLP.core.drivers.paddle_driver import PaddleSingleDriver
 from paddle.nn import Layer
 
 
-class PaddleDriver(CheckpointFiles, PaddleSingleDriver):
+class Driver(CheckpointFiles, PaddleSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
-def get_driver(model: Layer, device: str = "cpu") -> PaddleDriver:
+def get_driver(model: Layer, device: str = "cpu") -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "gpu", "gpu:1"; torch's "cuda" says the same).
 
     Raises:
@@ -23,4 +23,4 @@ def get_driver(model: Layer, device: str = "cpu") -> PaddleDriver:
         raise BackendError(
             f"Paddle {runtime.version()} sees no GPU for device {device!r}: use 'cpu', or install paddlepaddle-gpu."
         )
-    return PaddleDriver(model, device=device)
+    return Driver(model, device=device)

@@ -8,11 +8,11 @@ from fastNLP.core.drivers.torch_driver import TorchSingleDriver
 from torch.nn import Module
 
 
-class TorchDriver(CheckpointFiles, TorchSingleDriver):
+class Driver(CheckpointFiles, TorchSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
-def get_driver(model: Module, device: str = "cpu") -> TorchDriver:
+def get_driver(model: Module, device: str = "cpu") -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "cuda", "cuda:1").
 
     Raises:
@@ -22,4 +22,4 @@ def get_driver(model: Module, device: str = "cpu") -> TorchDriver:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BackendError(f"torch finds no device {device!r} here; use 'cpu'.") from error
-    return TorchDriver(model, device=device)
+    return Driver(model, device=device)
