@@ -7,6 +7,7 @@ from typing import Any
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import runtime
 from fastprompt.models.base import PromptModel
+from fastprompt.processes import is_first
 from fastprompt.trainer_state import read_state, write_state
 
 
@@ -34,7 +35,7 @@ class CheckpointFiles:
         """
         folder = Path(folder)
         consumed = states.pop("num_consumed_batches")
-        if should_save_model:
+        if should_save_model and is_first():
             self._prompt_model().save_pretrained(folder)
         seed = random.randrange(2**31)
         runtime.seed(seed)
@@ -46,7 +47,8 @@ class CheckpointFiles:
             progress |= {"epoch": trained["cur_epoch_idx"], "consumed": trained["batch_idx_in_epoch"]}
         elif size is not None:
             progress["num_consumed_samples"] = getattr(sampler, "num_replicas", 1) * size * consumed
-        write_state(folder, {**states, "seed": seed, "sampler": progress, "optimizers": self.get_optimizer_state()})
+        if is_first():
+            write_state(folder, {**states, "seed": seed, "sampler": progress, "optimizers": self.get_optimizer_state()})
 
     def load_checkpoint(
         self,

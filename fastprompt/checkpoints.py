@@ -8,6 +8,7 @@ from typing import Any
 
 from fastprompt.errors import CheckpointError, ConfigError, FastpromptError
 from fastprompt.options import TrainOptions
+from fastprompt.processes import is_first, place
 from fastprompt.progress import RunLog
 from fastprompt.trainer_state import read_state
 
@@ -67,13 +68,19 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: Any) -> None:
         step = trainer.global_forward_batches
-        if self.asked_to_end:
+        if self._is_asked_to_end(trainer):
             folder = self.save(trainer)
             raise Terminated(
                 f"Ended at step {step}, as was asked; go on with --resume_from_checkpoint last ({folder})."
             )
         if self.every and step % self.every == 0:
             self.save(trainer)
+
+    def _is_asked_to_end(self, trainer: Any) -> bool:
+        """Whether any process is; several agree on it at the steps at which they talk to each other anyway."""
+        if trainer.driver.is_distributed() and trainer.global_forward_batches % self.log.every:
+            return False
+        return any(trainer.driver.all_gather(self.asked_to_end, None))
 
     def on_train_epoch_end(self, trainer: Any) -> None:
         if self.epochs:
@@ -89,6 +96,9 @@ class Checkpoints(Callback):
         self.log.check()
         folder = self.output / f"{PREFIX}{trainer.global_forward_batches}"
         unfinished = self.output / f".{folder.name}"
+        if not is_first():
+            trainer.save_checkpoint(unfinished)
+            return folder
         try:
             trainer.save_checkpoint(unfinished)
             if folder.exists():
@@ -122,7 +132,9 @@ def _settle(directory: Path) -> None:
 
 
 def _fixed(options: TrainOptions) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(options).items() if name not in _FREE}
+    fixed = {name: value for name, value in dataclasses.asdict(options).items() if name not in _FREE}
+    batch = fixed.pop("per_device_train_batch_size") * place().size  # however many processes share it
+    return {**fixed, "per_device_train_batch_size times processes": batch}
 
 
 def find(output: Path) -> list[Path]:

@@ -8,15 +8,17 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any, TextIO
 
-from fastprompt import __version__
+from fastprompt import __version__, launch
 from fastprompt.compare import commands as compare
 from fastprompt.convert import KINDS, export_prompt, import_prompt
-from fastprompt.errors import ConfigError, DataError, FastpromptError
-from fastprompt.framework import set_backend
-from fastprompt.options import TrainOptions, add_arguments, gather
+from fastprompt.errors import ConfigError, DataError, FastpromptError, LostProcess
+from fastprompt.framework import backend, set_backend
+from fastprompt.options import TrainOptions, add_arguments, as_arguments, gather, over_file
+from fastprompt.processes import is_first, place
 
 from rich.console import Console
 from rich.table import Table
@@ -66,12 +68,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 1 for an error, 130 after Ctrl-C."""
+    """Run the command; returns its exit status: 0, 1 for an error, `launch.LOST` where another of several processes
+    ended first, 130 after Ctrl-C."""
     arguments = vars(make_parser().parse_args(argv))
     command = arguments.pop("command")
     results = _claim_standard_output()
     try:
-        return _COMMANDS[command](arguments, results)
+        with nullcontext() if is_first() else redirect_stderr(Path(os.devnull).open("w")):
+            return _COMMANDS[command](arguments, results)
+    except LostProcess as error:
+        print(f"fastprompt: {error}", file=sys.stderr)
+        return launch.LOST
     except FastpromptError as error:
         print(f"fastprompt: {error}", file=sys.stderr)
         return 1
@@ -84,9 +91,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _claim_standard_output() -> TextIO:
-    """Our own handle on standard output; everything else that writes there ends up on standard error."""
+    """Our own handle on standard output; everything else that writes there ends up on standard error.
+
+    Of several processes the first has results to tell.
+    """
     sys.stdout.flush()
-    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    results = os.fdopen(os.dup(1) if is_first() else os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     os.dup2(2, 1)
     return results
 
@@ -100,9 +110,17 @@ def _options(arguments: dict[str, Any]) -> TrainOptions:
 
 
 def _train(arguments: dict[str, Any], results: TextIO) -> int:
+    given = over_file(dict(arguments))
     options = _options(arguments)
+    count = options.num_processes or place().size
     if options.task_name == "lama":
+        if count > 1:
+            raise ConfigError("lama trains a prompt for each relation, in one process; leave --num_processes off.")
         return _train_lama(options, results)
+    if count != place().size:
+        if place().size > 1:
+            raise ConfigError(f"--num_processes is {count}, and a launcher started {place().size}; leave it off.")
+        return launch.run(backend(), count, options.device, ["train", *as_arguments(given)], results)
     from fastprompt import running
 
     metrics = running.train(options)

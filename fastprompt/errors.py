@@ -23,3 +23,12 @@ class DataError(FastpromptError, ValueError):
 
 class TrainingError(FastpromptError, RuntimeError):
     """A run that would train nothing, or that went wrong on the way."""
+
+
+class LostProcess(TrainingError):
+    """A process among several that is left alone: another one has ended."""
+
+    TOLD = "Another process has ended, and this one with it"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{self.TOLD} ({(reason.strip().splitlines() or ['no reason given'])[0]}).")

@@ -16,7 +16,7 @@ from types import ModuleType
 from fastprompt.errors import BackendError
 
 BACKENDS = ("torch", "paddle", "jittor")
-DRIVER_MODULES = ("nn", "ops", "optim", "driver", "runtime", "loader")
+DRIVER_MODULES = ("nn", "ops", "optim", "driver", "runtime", "loader", "collective")
 
 _chosen: str | None = None
 

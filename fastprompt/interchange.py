@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastprompt.backbones.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.config import METHODS, MethodConfig
 from fastprompt.errors import CheckpointError
+from fastprompt.processes import is_first
 
 import numpy
 from safetensors.numpy import save
@@ -221,9 +222,13 @@ def _lasting_name(checkpoint: Checkpoint) -> str:
 def write_whole(contents: dict[Path, bytes]) -> None:
     """Write files so that each appears whole, and none before all are on the disk; a failure leaves the old ones.
 
+    Of several processes the first writes; to the others this is nothing to do.
+
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
     """
+    if not is_first():
+        return
     finished: list[tuple[str, Path]] = []
     os.umask(umask := os.umask(0))  # mkstemp makes files for their owner alone
     try:

@@ -57,6 +57,12 @@ class LearningRateSchedule(Callback):
         self.learning_rate = learning_rate
         self.current = 0.0
 
+    def on_save_checkpoint(self, trainer: Any) -> dict[str, Any]:
+        return {"current": self.current}
+
+    def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
+        self.current = states["current"]
+
     def on_before_optimizers_step(self, trainer: Any, optimizers: Any) -> None:
         every = trainer.accumulation_steps
         total = trainer.n_batches // every

@@ -42,6 +42,7 @@ class TrainOptions:
     relations: tuple | None = option(None, "lama's relations: P36 P103 ...; default: all that have facts", many=True)
     lama_vocab: str | None = option(None, "file of lama's candidate words, one a line; default: the vocabulary's words")
     backend: str | None = option(None, "framework to run on", choices=BACKENDS)
+    num_processes: int | None = option(None, "train in so many processes on this machine; default: one")
     device: str | None = option(None, "cpu, cuda or cuda:N; default: a GPU where there is one")
     backbone: str | None = option(None, "where a saved prompt's backbone lies, if not where its file says")
     output_dir: str = option("runs/last", "folder for the prompt, metrics and history")
@@ -65,8 +66,8 @@ class TrainOptions:
     weight_decay: float = option(0.0, "AdamW's decoupled weight decay")
     num_train_epochs: int | None = option(None, "passes over the training data; default: 1, of lama 30 at most")
     early_stop: int = option(5, "lama: stop after so many epochs without a better development score")
-    per_device_train_batch_size: int = option(32, "examples a step")
-    per_device_eval_batch_size: int = option(64, "examples a step of evaluation")
+    per_device_train_batch_size: int = option(32, "examples a step, of every process")
+    per_device_eval_batch_size: int = option(64, "examples a step of evaluation, of every process")
     gradient_accumulation_steps: int = option(1, "batches a step")
     gradient_checkpointing: bool = option(False, "compute activations again instead of keeping them")
     max_seq_length: int = option(128, "cut texts to so many tokens")
@@ -129,6 +130,7 @@ class TrainOptions:
             "save_total_limit",
             "n_best_size",
             "max_answer_length",
+            "num_processes",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:

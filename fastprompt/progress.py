@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from fastprompt.errors import TrainingError
 from fastprompt.framework import ops
 from fastprompt.interchange import write_whole
 from fastprompt.optimization import LearningRateSchedule
+from fastprompt.processes import is_first
 
 from fastNLP import Callback
 from rich.console import Console
@@ -18,14 +20,24 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def reopen(path: Path, lines: int) -> TextIO:
-    """A file to write on behind its first lines; what stood behind them is gone."""
+    """A file to write on behind its first lines; what stood behind them is gone.
+
+    Of several processes the first gets it; what the others write goes nowhere.
+    """
+    if not is_first():
+        return Path(os.devnull).open("a")
     kept = path.read_bytes().splitlines(keepends=True)[:lines] if lines and path.exists() else []
     write_whole({path: b"".join(kept)})
     return path.open("a", encoding="utf-8")
 
 
+def _of_first(losses: list[float]) -> list[float]:
+    """Losses of all processes, as what the first one contributes."""
+    return losses if is_first() else [0.0] * len(losses)
+
+
 class RunLog(Callback):
-    """Counts and tells: loss, learning rate, samples per second, time left.
+    """Counts and tells: loss, learning rate, samples per second, time left; those of all processes together.
 
     Args:
         history: file that gets one JSON line per logged step.
@@ -33,7 +45,7 @@ class RunLog(Callback):
         every: steps between two lines.
 
     Attributes:
-        samples: examples trained on so far.
+        samples: examples that all processes have trained on so far.
         seconds_to_first_step: from the start of training to the end of its first step.
 
     Raises:
@@ -48,7 +60,7 @@ class RunLog(Callback):
         self.stream = stream or sys.stderr
         self.samples = 0
         self.seconds_to_first_step: float | None = None
-        self.losses: list[Any] = []  # since the last line
+        self.losses: list[Any] = []  # since the last line; what this process contributes to each
         self.lines = 0
         self.seconds_before = 0.0  # of a run that this one goes on with
         self.bar: Progress | None = None
@@ -59,14 +71,16 @@ class RunLog(Callback):
             "samples": self.samples,
             "seconds": time.perf_counter() - self.started,
             "seconds_to_first_step": self.seconds_to_first_step,
-            "losses": [ops.to_numpy(loss).item() for loss in self.losses],
+            "losses": self._losses(),
         }
 
     def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
         self.lines, self.samples, self.seconds_before = states["lines"], states["samples"], states["seconds"]
-        self.seconds_to_first_step, self.losses = states["seconds_to_first_step"], states["losses"]
+        self.seconds_to_first_step = states["seconds_to_first_step"]
+        self.losses = _of_first(states["losses"])
 
     def on_train_begin(self, trainer: Any) -> None:
+        self.driver = trainer.driver
         self.started = time.perf_counter() - self.seconds_before
         self.file = reopen(self.history, self.lines)
         if self.stream.isatty():
@@ -83,10 +97,12 @@ class RunLog(Callback):
         self.started += seconds
 
     def on_train_batch_begin(self, trainer: Any, batch: dict, indices: Any) -> None:
-        self.samples += len(batch["input_ids"])
+        self.samples += indices.total
+        self.weight = indices.weight
 
     def on_before_backward(self, trainer: Any, outputs: dict) -> None:
-        self.losses.append(outputs["loss"])
+        loss = outputs["loss"]
+        self.losses.append(loss if self.weight is None else loss * self.weight)
 
     def on_train_batch_end(self, trainer: Any) -> None:
         self.steps = step = trainer.global_forward_batches
@@ -99,11 +115,13 @@ class RunLog(Callback):
             self.bar.update(self.task, completed=step)
 
     def check(self) -> None:
-        """Raises: TrainingError: a loss since the last line is no finite number."""
+        """For all processes at once. Raises: TrainingError: a loss since the last line is no finite number."""
         self._losses()
 
     def _losses(self) -> list[float]:
-        losses = [float(x if isinstance(x, float) else ops.to_numpy(x).item()) for x in self.losses]
+        own = [float(x if isinstance(x, float) else ops.to_numpy(x).item()) for x in self.losses]
+        losses = [sum(parts) for parts in zip(*self.driver.all_gather(own, None), strict=True)]
+        self.losses = _of_first(losses)
         for back, loss in zip(range(len(losses) - 1, -1, -1), losses, strict=True):
             if not math.isfinite(loss):
                 raise TrainingError(f"The loss is {loss} at step {self.steps - back}; lower the learning rate.")

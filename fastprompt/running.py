@@ -30,6 +30,7 @@ from fastprompt.models.base import PromptModel
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options import TrainOptions
 from fastprompt.predicting import Line, answer, batches, read_lines
+from fastprompt.processes import is_first, place
 from fastprompt.progress import RunLog
 from fastprompt.run_folder import (
     BEST,
@@ -240,12 +241,13 @@ def train(options: TrainOptions) -> dict[str, Any]:
         if options.evaluation_strategy != "no" and splits.selection is not splits.evaluation:
             chosen_by = _loader(options, model, splits.selection)
         metrics = _train(options, model, splits, chosen_by, device, output, start)
-    if options.do_predict:
-        metrics["test_samples"] = len(splits.test)
-        _predict_split(options, model, splits.test, device, output / PREDICTIONS_FILE)
     if options.do_eval:
         scores = _evaluate(options, model, *scored, device, output)
         metrics = {**scores, "eval_samples": len(splits.evaluation), **metrics}
+    if options.do_predict:  # last, for of several processes only the first does it
+        metrics["test_samples"] = len(splits.test)
+        if is_first():
+            _predict_split(options, model, splits.test, device, output / PREDICTIONS_FILE)
     metrics = {
         **metrics,
         **describe(model, device),
@@ -365,6 +367,7 @@ def describe(model: PromptModel, device: str) -> dict[str, Any]:
         "fastnlp_version": version("fastNLP"),
         "fastprompt_version": version("fastprompt"),
         "device": device,
+        "num_processes": place().size,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastprompt.errors import ConfigError
 from fastprompt.models.base import PromptModel
+from fastprompt.processes import is_first
 from fastprompt.progress import RunLog, reopen
 
 from fastNLP import Callback
@@ -68,7 +69,12 @@ class BestPrompt:
         self.step, self.scores, self._missed = state["step"], state["scores"], state["missed"]
 
     def restore(self) -> None:
-        """Give the model the best prompt back; its folder goes."""
+        """Give the model the best prompt back; its folder goes.
+
+        The first of several processes has it, as their drivers will when they are set up again.
+        """
+        if not is_first():
+            return
         self.model.load_prompt(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -119,8 +125,9 @@ class Evaluations(Callback):
         trainer.driver.set_model_mode("train")
         step = trainer.global_forward_batches
         line = {"step": step, "epoch": round(step / trainer.num_batches_per_epoch, 3), **scores}
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if is_first():
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
         self.lines += 1
         told = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
         print(f"evaluation at step {step}: {told}", file=sys.stderr, flush=True)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from fastprompt.framework import driver, runtime
+from fastprompt.errors import BackendError
+from fastprompt.framework import backend, driver, runtime
 from fastprompt.metrics.loss import MeanLoss
 from fastprompt.optimization import AdamW, LearningRateSchedule
 from fastprompt.options import TrainOptions
+from fastprompt.processes import launcher_of, place
 
 from fastNLP import Callback, Evaluator, Metric, Trainer
 from fastNLP.core.log import logger
@@ -14,12 +16,20 @@ from fastNLP.core.log import logger
 def get_driver(model: Any, device: str = "cpu") -> Any:
     """A fastNLP driver of this process's framework for `Trainer(driver=...)` and `Evaluator(driver=...)`.
 
+    In a process that the framework's launcher started (torchrun, python -m paddle.distributed.launch) it is one of
+    several that train together, and waits for the others.
+
     Args:
         device: "cpu", "cuda" or "cuda:N".
 
     Raises:
-        BackendError: there is no such device.
+        BackendError: there is no such device, or another framework's launcher started the process.
     """
+    if (started := place().framework) not in (None, backend()):
+        raise BackendError(
+            f"{launcher_of(started)} started this process, which runs on {backend()}; "
+            f"start it with {launcher_of(backend())}."
+        )
     return driver.get_driver(model, device)
 
 
@@ -32,7 +42,8 @@ class SeededSteps(Callback):
         self.seed = seed
 
     def on_train_batch_begin(self, trainer: Any, batch: Any, indices: Any) -> None:
-        runtime.seed((self.seed * 1_000_003 + trainer.global_forward_batches) % 2**31)
+        # 7919 apart: every process draws its own.
+        runtime.seed((self.seed * 1_000_003 + trainer.global_forward_batches + 7919 * place().rank) % 2**31)
 
 
 def make_trainer(

@@ -3,6 +3,7 @@
 from fastprompt.checkpoint_driver import CheckpointFiles
 from fastprompt.drivers.jittor.runtime import has_gpu
 from fastprompt.errors import BackendError
+from fastprompt.processes import place
 
 import jittor
 from fastNLP.core.drivers.jittor_driver import JittorSingleDriver
@@ -16,8 +17,13 @@ def get_driver(model: jittor.nn.Module, device: str = "cpu") -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu"; "gpu" or "cuda").
 
     Raises:
-        BackendError: jittor cannot use that device here.
+        BackendError: jittor cannot use that device here, or mpirun started several processes.
     """
+    if place().size > 1:
+        raise BackendError(
+            "fastprompt trains in one process under jittor: it has no driver on jittor's MPI yet. Start it without "
+            "mpirun, or take torch or paddle."
+        )
     check_device(device)
     return Driver(model, device=device)
 

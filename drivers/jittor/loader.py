@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from fastprompt.data.batching import with_weight
 from fastprompt.drivers.jittor import ops
 
 from fastNLP import JittorDataLoader
@@ -86,9 +87,10 @@ class BatchSamplerLoader(JittorDataLoader):
 
     def __iter__(self) -> Iterator[dict[str, Var]]:
         for indices in self.batch_sampler:
-            self.cur_batch_indices = list(indices)
+            self.cur_batch_indices = indices
             arrays = self.collate_fn([self.dataset.examples[i] for i in indices])
-            yield {name: ops.tensor(array) for name, array in arrays.items()}
+            batch = {name: ops.tensor(array) for name, array in arrays.items()}
+            yield with_weight(batch, indices)
 
 
 def make_dataloader(

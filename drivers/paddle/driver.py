@@ -1,10 +1,12 @@
-"""fastNLP driver for PaddlePaddle on one device."""
+"""fastNLP drivers for PaddlePaddle: of one device, and of one process among several."""
 
 from fastprompt.checkpoint_driver import CheckpointFiles
-from fastprompt.drivers.paddle import runtime
+from fastprompt.distributed import ManyProcesses
+from fastprompt.drivers.paddle import collective, runtime
 from fastprompt.errors import BackendError
+from fastprompt.processes import place
 
-from fastNLP.core.drivers.paddle_driver import PaddleSingleDriver
+from fastNLP.core.drivers.paddle_driver import PaddleFleetDriver, PaddleSingleDriver
 from paddle.nn import Layer
 
 
@@ -12,8 +14,16 @@ class Driver(CheckpointFiles, PaddleSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
+class ProcessDriver(ManyProcesses, Driver):
+    """The same of one process among those that paddle.distributed.launch started."""
+
+    spread = PaddleFleetDriver.set_dist_repro_dataloader
+
+
 def get_driver(model: Layer, device: str = "cpu") -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "gpu", "gpu:1"; torch's "cuda" says the same).
+
+    Of several processes each sees the GPU that the launcher gave it.
 
     Raises:
         BackendError: a GPU is asked for and paddle sees none.
@@ -23,4 +33,7 @@ def get_driver(model: Layer, device: str = "cpu") -> Driver:
         raise BackendError(
             f"Paddle {runtime.version()} sees no GPU for device {device!r}: use 'cpu', or install paddlepaddle-gpu."
         )
-    return Driver(model, device=device)
+    if place().size == 1:
+        return Driver(model, device=device)
+    collective.join(device)
+    return ProcessDriver(model, device)

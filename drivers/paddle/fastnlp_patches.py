@@ -9,8 +9,11 @@ from dataclasses import is_dataclass
 from types import ModuleType
 from typing import Any
 
+from fastprompt.drivers.paddle import collective
+
 import numpy
 import paddle
+import paddle.distributed as dist
 import paddle.distributed.parallel_helper
 import paddle.io.reader
 
@@ -85,6 +88,24 @@ def load_from_memory(module: ModuleType) -> None:
             load(self, filepath, only_state_dict, **kwargs)
 
     module.PaddleDriver.load_model = load_model
+
+
+def gather_on_any_device(module: ModuleType) -> None:
+    """Gather metrics' elements and objects with today's paddle.
+
+    fastNLP takes a process for one of several only where the launcher gave it a GPU, and gathers through paddle 2's
+    inner functions. Can go when it asks `paddle.distributed`.
+    """
+
+    def all_gather_object(self: Any, obj: Any, group: Any = None) -> list[Any]:
+        if not dist.is_initialized():
+            return [obj]
+        if isinstance(obj, paddle.Tensor):
+            return [paddle.to_tensor(part) for part in collective.all_gather_object(obj.numpy())]
+        return collective.all_gather_object(obj)
+
+    module.PaddleBackend.is_distributed = staticmethod(dist.is_initialized)
+    module.PaddleBackend.all_gather_object = all_gather_object
 
 
 def feed_paddle_metrics(module: ModuleType) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from fastprompt.data.batching import with_weight
+
 from fastNLP import PaddleDataLoader
 
 
@@ -14,9 +16,10 @@ class _Loader(PaddleDataLoader):
 
     def __iter__(self) -> Iterator[dict]:
         for indices in self.batch_sampler:
-            self.cur_batch_indices = list(indices)
+            self.cur_batch_indices = indices
             # fastNLP has wrapped the data set: it gives (index, example)
-            yield self.collate_fn([self.dataset[index][1] for index in indices])
+            batch = self.collate_fn([self.dataset[index][1] for index in indices])
+            yield with_weight(batch, indices)
 
 
 def make_dataloader(dataset: Sequence[Any], batch_sampler: Any, collate_fn: Callable[[list], dict]) -> PaddleDataLoader:

@@ -1,9 +1,22 @@
 """A fastNLP dataloader over batches chosen by a batch sampler."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from fastprompt.data.batching import with_weight
+
 from fastNLP import TorchDataLoader
+
+
+class _Loader(TorchDataLoader):
+    """Makes each batch when it is asked for; one that is a share of a larger one gets its weight."""
+
+    def __iter__(self) -> Iterator[dict]:
+        for indices in self.batch_sampler:
+            self.cur_batch_indices = indices
+            # fastNLP has wrapped the data set: it gives (index, example)
+            batch = self.collate_fn([self.dataset[index][1] for index in indices])
+            yield with_weight(batch, indices)
 
 
 def make_dataloader(dataset: Sequence[Any], batch_sampler: Any, collate_fn: Callable[[list], dict]) -> TorchDataLoader:
@@ -13,4 +26,4 @@ def make_dataloader(dataset: Sequence[Any], batch_sampler: Any, collate_fn: Call
     def collate(examples: list) -> dict:
         return {name: ops.tensor(array) for name, array in collate_fn(examples).items()}
 
-    return TorchDataLoader(dataset, batch_sampler=batch_sampler, collate_fn=collate)
+    return _Loader(dataset, batch_sampler=batch_sampler, collate_fn=collate)

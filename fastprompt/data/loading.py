@@ -45,6 +45,11 @@ def _choices(value: Sequence[Any]) -> Sequence[Any]:
     return value if _is_nested(value) else [value]
 
 
+def _counted(labels: Any) -> int:
+    """How many of an example's labels the loss is over."""
+    return sum(label != IGNORED for label in labels) if isinstance(labels, list) else 1
+
+
 def _padded(rows: list[Sequence[int]], fill: int) -> numpy.ndarray:
     """(len(rows), longest) int64."""
     made = numpy.full((len(rows), max(map(len, rows))), fill, dtype="int64")
@@ -79,5 +84,6 @@ def make_dataloader(
         raise ConfigError(f"max_seq_length is {max_length}; it leaves no room between the special tokens.")
     examples = encode(data, tokenizer, max_length, notes)
     lengths = [max(map(len, _choices(example["input_ids"]))) for example in examples]
-    sampler = LengthGroupedBatchSampler(lengths, batch_size, shuffle, seed)
+    counts = [_counted(example.get("labels")) for example in examples]
+    sampler = LengthGroupedBatchSampler(lengths, batch_size, shuffle, seed, counts)
     return loader.make_dataloader(examples, sampler, PadBatch(tokenizer.pad_token_id))

@@ -2,21 +2,21 @@
 
 from typing import Any
 
-from fastNLP import Metric
+from fastprompt.data.encoding import IGNORED
+from fastprompt.framework import ops
+from fastprompt.metrics.gathering import GatheredMetric
 
 
-class MeanLoss(Metric):
-    """The mean of `evaluate_step`'s loss over examples: {"loss"}."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_element(name="total", value=0.0, aggregate_method="sum")
-        self.register_element(name="count", value=0, aggregate_method="sum")
+class MeanLoss(GatheredMetric):
+    """{"loss"}: the mean of `evaluate_step`'s loss over examples, or over labels where an example has several; the
+    same however the examples were cut into batches."""
 
     def update(self, loss: Any, target: Any) -> None:
-        count = len(target)
-        self.total += self.tensor2numpy(loss).item() * count
-        self.count += count
+        """Args: loss: scalar, a batch's mean; target: (B, ...) what that is over, -100 where nothing counts."""
+        target = ops.to_numpy(target)
+        count = target.size if target.dtype.kind == "f" else int((target != IGNORED).sum())
+        self.rows.append((ops.to_numpy(loss).item() * count, count))
 
-    def get_metric(self) -> dict[str, float]:
-        return {"loss": self.total.get_scalar() / max(1, self.count.get_scalar())}
+    def score(self, rows: list[tuple[float, int]]) -> dict[str, float]:
+        total, count = map(sum, zip(*rows, strict=True))
+        return {"loss": total / max(1, count)}

@@ -1,0 +1,62 @@
+"""What several PyTorch processes say to each other, on torch.distributed: NCCL between GPUs, Gloo between CPUs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastprompt.errors import LostProcess
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def join(device: str) -> None:
+    """Meet the other processes, once; returns when all are there."""
+    if not dist.is_initialized():
+        with _all_there():
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+
+
+def all_reduce(x: Tensor) -> Tensor:
+    """The sum over all processes."""
+    with _all_there():
+        dist.all_reduce(x)
+    return x
+
+
+def broadcast(x: Tensor) -> Tensor:
+    """The first process's `x`."""
+    with _all_there():
+        dist.broadcast(x, 0)
+    return x
+
+
+def all_gather_object(x: Any) -> list[Any]:
+    """Every process's `x`, in the order of their ranks."""
+    found = [None] * dist.get_world_size()
+    with _all_there():
+        dist.all_gather_object(found, x)
+    return found
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    with _all_there():
+        dist.barrier()
+
+
+def gradient(parameter: torch.nn.Parameter) -> Tensor | None:
+    return parameter.grad
+
+
+def set_gradient(parameter: torch.nn.Parameter, value: Tensor) -> None:
+    parameter.grad = value
+
+
+@contextmanager
+def _all_there() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # dist.DistError is one
+        raise LostProcess(str(error)) from error

@@ -1,0 +1,327 @@
+"""Several processes train as one: the same steps, every example once, and none left behind when one dies."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fastprompt as fp
+from fastprompt.children import environment
+from fastprompt.data.batching import LengthGroupedBatchSampler
+from fastprompt.data.examples import LabelledTexts
+from fastprompt.errors import BackendError
+from fastprompt.metrics.loss import MeanLoss
+from fastprompt.processes import place
+
+import numpy
+import pytest
+
+SEVERAL = pytest.mark.skipif(fp.backend() == "jittor", reason="jittor trains in one process")
+WORDS = ["a", "fine", "dull", "film", "warm", "and", "bright", "cold", "it", "was", "best", "of", "all", "times"]
+NO_DROPOUT = ("--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0")
+
+
+@pytest.fixture(scope="module")
+def task(tiny, tmp_path_factory):
+    """61 examples: in batches of 12 one is left over, and in two processes one of them gets none of that batch."""
+    data, draw = tmp_path_factory.mktemp("glue"), random.Random(0)
+    for name, count in (("train", 61), ("dev", 23)):
+        texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, 12))) for _ in range(count)]
+        lines = [f"{text}\t{draw.randint(0, 1)}" for text in texts]
+        (data / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
+    return [
+        *("train", "--model_name_or_path", tiny["bert"], "--task_name", "glue", "--dataset_name", "sst2"),
+        *("--data_dir", data, "--pre_seq_len", "3", "--learning_rate", "0.05", "--device", "cpu", *NO_DROPOUT),
+    ]
+
+
+@pytest.fixture(scope="module")
+def long_task(task):
+    """60 batches; the prompt steps every second one."""
+    return [
+        *(*task, "--num_train_epochs", "10", "--gradient_accumulation_steps", "2", "--logging_steps", "3"),
+        *("--evaluation_strategy", "steps", "--eval_steps", "20", "--save_steps", "20"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def one(command, long_task, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    command(*long_task, "--per_device_train_batch_size", "12", "--output_dir", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(command, long_task, tmp_path_factory):
+    """(what the command did, its folder)"""
+    folder = tmp_path_factory.mktemp("two")
+    arguments = ("--per_device_train_batch_size", "6", "--num_processes", "2", "--output_dir", folder)
+    return command(*long_task, *arguments), folder
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_same_run(folder, other):
+    for name in ("history.jsonl", "evaluations.jsonl"):
+        for found, wanted in zip(lines(folder / name), lines(other / name), strict=True):
+            assert found == pytest.approx(wanted, rel=1e-4)
+    tensors, like = (fp.load_prompt_model(f).kept_parameters() for f in (folder, other))
+    for name, value in like.items():
+        found, wanted = (fp.framework.ops.to_numpy(x) for x in (tensors[name], value))
+        numpy.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * abs(wanted).max())
+    found, wanted = (json.loads((f / "metrics.json").read_bytes()) for f in (folder, other))
+    for name in ("accuracy", "loss", "eval_samples", "train_samples", "steps"):
+        assert found[name] == pytest.approx(wanted[name], rel=1e-4)
+
+
+@SEVERAL
+def test_two_processes_take_the_steps_of_one(one, two):
+    _, folder = two
+    assert len(lines(folder / "history.jsonl")) == 20
+    assert_same_run(folder, one)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in one.iterdir())
+
+
+@SEVERAL
+def test_the_first_process_speaks_for_all(two):
+    done, folder = two
+    assert done.stdout.count(b"accuracy: ") == 1
+    assert done.stderr.count(b"step 60/60") == 1
+    assert done.stderr.count(b"evaluation at step 40") == 1
+    assert json.loads((folder / "metrics.json").read_bytes())["num_processes"] == 2
+
+
+@SEVERAL
+def test_one_process_goes_on_where_two_stopped(command, long_task, one, two, tmp_path):
+    _, stopped = two
+    folder = tmp_path / "run"
+    shutil.copytree(stopped, folder)
+    (folder / "metrics.json").unlink()
+    shutil.rmtree(folder / "checkpoint-60")
+    done = command(
+        *(*long_task, "--per_device_train_batch_size", "12", "--output_dir", folder),
+        *("--resume_from_checkpoint", "last"),
+    )
+    assert b"going on from" in done.stderr
+    assert_same_run(folder, one)
+
+
+def launched(count, *arguments):
+    """The command, started by the framework's own launcher."""
+    here = Path(sys.executable).parent
+    if fp.backend() == "torch":
+        start = ["-m", "torch.distributed.run", "--nproc_per_node", count, "-m", "fastprompt.cli"]
+    else:
+        start = ["-m", "paddle.distributed.launch", "--nproc_per_node", count, here / "fastprompt"]
+    return [sys.executable, *map(str, (*start, *arguments))]
+
+
+@SEVERAL
+def test_tokens_count_alike_whichever_process_has_them_under_the_frameworks_own_launcher(command, tiny, tmp_path):
+    draw = random.Random(1)
+    for name, count in (("train", 16), ("valid", 7)):
+        sentences = [
+            "".join(f"{word} {draw.choice(['O', 'B-X', 'I-X'])}\n" for word in draw.choices(WORDS, k=length))
+            for length in [draw.choice([1, 2, 12]) for _ in range(count)]
+        ]
+        (tmp_path / f"{name}.txt").write_text("\n".join(sentences))
+    task = [
+        *("train", "--model_name_or_path", tiny["bert"], "--task_name", "ner", "--data_dir", tmp_path, "--device"),
+        *("cpu", "--pre_seq_len", "3", "--learning_rate", "0.05", "--logging_steps", "1", *NO_DROPOUT),
+        *("--evaluation_strategy", "steps", "--eval_steps", "2", "--load_best_model_at_end"),
+    ]
+    command(*task, "--per_device_train_batch_size", "6", "--output_dir", tmp_path / "one")
+    arguments = (*task, "--per_device_train_batch_size", "2", "--output_dir", tmp_path / "three")
+    done = subprocess.run(
+        launched(3, *arguments), env=environment(fp.backend()), cwd=tmp_path, capture_output=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    for found, wanted in zip(*(lines(tmp_path / n / "history.jsonl") for n in ("three", "one")), strict=True):
+        assert found == pytest.approx(wanted, rel=1e-4)
+    found, wanted = (json.loads((tmp_path / n / "metrics.json").read_bytes()) for n in ("three", "one"))
+    for name in ("entity_f1", "precision", "recall", "loss", "best_step"):
+        assert found[name] == pytest.approx(wanted[name], rel=1e-4)
+
+
+def children_of(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def start_two(task, folder):
+    """The command in two processes, once both have made steps; and the processes' ids."""
+    arguments = [*task, "--output_dir", folder, "--num_processes", "2", "--num_train_epochs", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastprompt.cli", *map(str, arguments), "--logging_steps", "5"],
+        env=environment(fp.backend()),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    history = folder / "history.jsonl"
+    until = time.monotonic() + 120
+    while not (history.exists() and history.stat().st_size) and time.monotonic() < until:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    return process, children_of(process.pid)
+
+
+@SEVERAL
+@pytest.mark.parametrize("rank", [0, 1])
+def test_when_a_process_dies_the_others_end_within_a_minute(task, tmp_path, rank):
+    process, ranks = start_two(task, tmp_path)
+    os.kill(ranks[rank], signal.SIGKILL)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert told.splitlines()[-1].startswith(f"fastprompt: process {rank}: ended by signal 9")
+    assert "Traceback" not in told
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+@SEVERAL
+def test_sigterm_saves_and_ends_all(task, tmp_path):
+    process, ranks = start_two(task, tmp_path)
+    process.terminate()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "go on with --resume_from_checkpoint last" in told.splitlines()[-1]
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 1
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+@SEVERAL
+def test_an_error_of_all_is_told_once(command, task, tmp_path):
+    done = command(*task, "--data_dir", tmp_path, "--num_processes", "2", "--output_dir", tmp_path / "out", check=False)
+    assert done.returncode == 1
+    assert done.stderr.count(b"fastprompt: ") == 1
+    assert b"There is no file" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_a_framework_that_cannot_says_so(command, task, tiny, tmp_path, monkeypatch):
+    if fp.backend() != "jittor":
+        pytest.skip("it can")
+    done = command(*task, "--num_processes", "2", "--output_dir", tmp_path, check=False)
+    assert done.returncode == 1
+    assert b"leave --num_processes off" in done.stderr.splitlines()[-1]
+    for name, value in (("RANK", "1"), ("SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(f"OMPI_COMM_WORLD_{name}", value)
+    with pytest.raises(BackendError, match="Start it without mpirun"):
+        fp.get_driver(fp.PromptForSequenceClassification.from_pretrained(tiny["bert"]))
+
+
+# -- the parts, in this process ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """This process is the second of two; what it hands in to be summed is kept, and the first process hands in none."""
+    if fp.backend() == "jittor":
+        pytest.skip("jittor trains in one process")
+    names = {"torch": ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    names["paddle"] = ("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_RANK_IN_NODE")
+    for name, value in zip(names[fp.backend()], ("1", "2", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    collective, handed_in = fp.framework.collective, []
+    monkeypatch.setattr(collective, "join", lambda device: None)
+    monkeypatch.setattr(collective, "barrier", lambda: None)
+    monkeypatch.setattr(collective, "broadcast", lambda x: handed_in.append(("broadcast", x)) or x)
+    monkeypatch.setattr(collective, "all_reduce", lambda x: handed_in.append(("all_reduce", x)) or x)
+    return handed_in
+
+
+def test_only_what_is_tuned_travels_and_once_a_step(tiny, second_of_two):
+    from fastNLP import Trainer
+
+    model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], fp.PTuningV2Config(pre_seq_len=3))
+    data = LabelledTexts(WORDS, [len(word) % 2 for word in WORDS])
+    loader = fp.make_dataloader(data, fp.load_tokenizer(tiny["bert"]), batch_size=1)
+    driver = fp.get_driver(model, "cpu")
+    optimizer = fp.AdamW(model.trainable_parameters(), lr=0.1)
+    trainer = Trainer(
+        model=model,
+        driver=driver,
+        device=None,
+        train_dataloader=loader,
+        optimizers=optimizer,
+        n_epochs=1,
+        accumulation_steps=3,
+        progress_bar=None,
+    )
+    trainer.run(num_train_batch_per_epoch=6)
+    tuned, total = model.count_parameters()
+    assert tuned < total / 10
+    assert [(name, tuple(x.shape)) for name, x in second_of_two] == [
+        ("broadcast", (tuned,)),
+        ("all_reduce", (tuned,)),
+        ("all_reduce", (tuned,)),
+    ]
+    assert driver.bytes_reduced == 2 * 4 * tuned
+
+
+def test_the_others_launcher_is_refused(tiny, monkeypatch):
+    other = "paddle" if fp.backend() == "torch" else "torch"
+    names = {"torch": ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    names["paddle"] = ("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_RANK_IN_NODE")
+    for name, value in zip(names[other], ("1", "2", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"])
+    with pytest.raises(BackendError, match=f"started this process, which runs on {fp.backend()}"):
+        fp.get_driver(model)
+
+
+def test_the_scheduler_that_names_a_rank_alone_starts_no_processes(monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    assert place().size == 1
+
+
+def shares(size, count, batch_size, **options):
+    """Every process's batches."""
+    lengths = [1 + (7 * i) % 13 for i in range(size)]
+    made = []
+    for rank in range(count):
+        sampler = LengthGroupedBatchSampler(lengths, batch_size, **options)
+        sampler.set_distributed(count, rank, pad=options["shuffle"])
+        made.append(list(sampler))
+        assert len(sampler) == len(made[-1])
+    return made
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 11, 12, 13, 50])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_an_evaluation_sees_every_example_once(size, count):
+    found = shares(size, count, 4, shuffle=False, seed=0)
+    assert sorted(index for batches in found for batch in batches for index in batch) == list(range(size))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 11, 12, 13, 50])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_in_training_the_shares_make_up_one_processs_batches(size, count):
+    counts = [1 + i % 4 for i in range(size)]
+    found = shares(size, count, 4, shuffle=True, seed=3, counts=counts)
+    (whole,) = shares(size, 1, 4 * count, shuffle=True, seed=3, counts=counts)
+    assert {len(batches) for batches in found} == {len(whole)}  # who has no example takes part too
+    for batch, *parts in zip(whole, *found, strict=True):
+        held = [part for part in parts if part.weight]
+        assert sorted(index for part in held for index in part) == sorted(batch)
+        labels = sum(counts[index] for index in batch)
+        assert [part.weight for part in held] == pytest.approx([sum(counts[i] for i in p) / labels for p in held])
+        assert {part.total for part in parts} == {len(batch)}
+
+
+def test_the_mean_loss_does_not_depend_on_the_batches():
+    ops = fp.framework.ops
+    losses = numpy.array([1.0, 2.0, 4.0, 8.0], "float32")
+    found = []
+    for cut in ([[0, 1, 2, 3]], [[0], [1, 2, 3]], [[2, 3], [0], [1]]):
+        metric = MeanLoss()
+        for batch in cut:
+            targets = numpy.array([[1, -100]] * len(batch))  # one label each, and a place where nothing counts
+            metric.update(ops.tensor(losses[batch].mean()), ops.tensor(targets))
+        found.append(metric.get_metric()["loss"])
+    assert found == pytest.approx([3.75] * 3)
