@@ -14,7 +14,7 @@ class Driver(CheckpointFiles, PaddleSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
-class ProcessDriver(ManyProcesses, Driver):
+class _ProcessDriver(ManyProcesses, Driver):
     """The same of one process among those that paddle.distributed.launch started."""
 
     spread = PaddleFleetDriver.set_dist_repro_dataloader
@@ -36,4 +36,4 @@ def get_driver(model: Layer, device: str = "cpu") -> Driver:
     if place().size == 1:
         return Driver(model, device=device)
     collective.join(device)
-    return ProcessDriver(model, device)
+    return _ProcessDriver(model, device)

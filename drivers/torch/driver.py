@@ -15,7 +15,7 @@ class Driver(CheckpointFiles, TorchSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
-class ProcessDriver(ManyProcesses, Driver):
+class _ProcessDriver(ManyProcesses, Driver):
     """The same of one process among those that torchrun started."""
 
     spread = TorchDDPDriver.set_dist_repro_dataloader
@@ -41,4 +41,4 @@ def get_driver(model: Module, device: str = "cpu") -> Driver:
     if device != "cpu":
         torch.cuda.set_device(device)
     collective.join(device)
-    return ProcessDriver(model, device)
+    return _ProcessDriver(model, device)
