@@ -30,6 +30,7 @@ _EXPORTS = {
     "PromptForTokenClassification": "fastprompt.models.token_classification",
     "PromptForQuestionAnswering": "fastprompt.models.question_answering",
     "PromptForMultipleChoice": "fastprompt.models.multiple_choice",
+    "PromptForCausalLM": "fastprompt.models.causal_lm",
     "PromptForMaskedLM": "fastprompt.models.masked_lm",
     "Template": "fastprompt.template",
     "load_prompt_model": "fastprompt.models.auto",

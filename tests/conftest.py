@@ -102,6 +102,23 @@ def tiny(tmp_path_factory, run_python):
 
 
 @pytest.fixture(scope="session")
+def causal(tmp_path_factory, run_python):
+    """Folders of small random causal checkpoints: {"llama": ..., "gpt2": ..., ...}."""
+    folder = tmp_path_factory.mktemp("causal")
+    run_python("torch", ROOT / "tests" / "make_causal_checkpoints.py", folder)
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def stories():
+    """The folder of a real pretrained decoder, 260,032 parameters."""
+    found = SHARED / "models" / "stories260K"
+    if not found.is_dir():
+        pytest.skip("shared/models/stories260K is not there")
+    return found
+
+
+@pytest.fixture(scope="session")
 def shared_data():
     """shared_data(name): the folder of a real data set."""
 

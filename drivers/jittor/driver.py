@@ -9,11 +9,11 @@ import jittor
 from fastNLP.core.drivers.jittor_driver import JittorSingleDriver
 
 
-class JittorDriver(CheckpointFiles, JittorSingleDriver):
+class Driver(CheckpointFiles, JittorSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
-def get_driver(model: jittor.nn.Module, device: str = "cpu") -> JittorDriver:
+def get_driver(model: jittor.nn.Module, device: str = "cpu") -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu"; "gpu" or "cuda").
 
     Raises:
@@ -25,7 +25,7 @@ def get_driver(model: jittor.nn.Module, device: str = "cpu") -> JittorDriver:
             "mpirun, or take torch or paddle."
         )
     check_device(device)
-    return JittorDriver(model, device=device)
+    return Driver(model, device=device)
 
 
 def check_device(device: str) -> None:

@@ -100,6 +100,14 @@ def silu(x: Var) -> Var:
     return x * x.sigmoid()
 
 
+def cos(x: Var) -> Var:
+    return x.cos()
+
+
+def sin(x: Var) -> Var:
+    return x.sin()
+
+
 def softmax(x: Var, axis: int) -> Var:
     return jittor.nn.softmax(x, axis)
 

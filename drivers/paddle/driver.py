@@ -10,17 +10,17 @@ from fastNLP.core.drivers.paddle_driver import PaddleFleetDriver, PaddleSingleDr
 from paddle.nn import Layer
 
 
-class PaddleDriver(CheckpointFiles, PaddleSingleDriver):
+class Driver(CheckpointFiles, PaddleSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
-class PaddleProcessDriver(ManyProcesses, PaddleDriver):
+class _ProcessDriver(ManyProcesses, Driver):
     """The same of one process among those that paddle.distributed.launch started."""
 
     spread = PaddleFleetDriver.set_dist_repro_dataloader
 
 
-def get_driver(model: Layer, device: str = "cpu") -> PaddleDriver:
+def get_driver(model: Layer, device: str = "cpu") -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "gpu", "gpu:1"; torch's "cuda" says the same).
 
     Of several processes each sees the GPU that the launcher gave it.
@@ -34,6 +34,6 @@ def get_driver(model: Layer, device: str = "cpu") -> PaddleDriver:
             f"Paddle {runtime.version()} sees no GPU for device {device!r}: use 'cpu', or install paddlepaddle-gpu."
         )
     if place().size == 1:
-        return PaddleDriver(model, device=device)
+        return Driver(model, device=device)
     collective.join(device)
-    return PaddleProcessDriver(model, device)
+    return _ProcessDriver(model, device)

@@ -88,6 +88,14 @@ def argmax(x: Tensor, axis: int) -> Tensor:
     return paddle.argmax(x, axis=axis)
 
 
+def cos(x: Tensor) -> Tensor:
+    return paddle.cos(x)
+
+
+def sin(x: Tensor) -> Tensor:
+    return paddle.sin(x)
+
+
 def softmax(x: Tensor, axis: int) -> Tensor:
     return F.softmax(x, axis=axis)
 

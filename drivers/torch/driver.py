@@ -11,17 +11,17 @@ from fastNLP.core.drivers.torch_driver import TorchDDPDriver, TorchSingleDriver
 from torch.nn import Module
 
 
-class TorchDriver(CheckpointFiles, TorchSingleDriver):
+class Driver(CheckpointFiles, TorchSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
-class TorchProcessDriver(ManyProcesses, TorchDriver):
+class _ProcessDriver(ManyProcesses, Driver):
     """The same of one process among those that torchrun started."""
 
     spread = TorchDDPDriver.set_dist_repro_dataloader
 
 
-def get_driver(model: Module, device: str = "cpu") -> TorchDriver:
+def get_driver(model: Module, device: str = "cpu") -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "cuda", "cuda:1").
 
     Of several processes on a machine, "cuda" gives each a GPU of its own.
@@ -37,8 +37,8 @@ def get_driver(model: Module, device: str = "cpu") -> TorchDriver:
     except (RuntimeError, AssertionError) as error:
         raise BackendError(f"torch finds no device {device!r} here; use 'cpu'.") from error
     if here.size == 1:
-        return TorchDriver(model, device=device)
+        return Driver(model, device=device)
     if device != "cpu":
         torch.cuda.set_device(device)
     collective.join(device)
-    return TorchProcessDriver(model, device)
+    return _ProcessDriver(model, device)

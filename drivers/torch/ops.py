@@ -79,6 +79,14 @@ def argmax(x: Tensor, axis: int) -> Tensor:
     return x.argmax(dim=axis)
 
 
+def cos(x: Tensor) -> Tensor:
+    return torch.cos(x)
+
+
+def sin(x: Tensor) -> Tensor:
+    return torch.sin(x)
+
+
 def softmax(x: Tensor, axis: int) -> Tensor:
     return torch.softmax(x, dim=axis)
 

@@ -46,6 +46,7 @@ class _Calls:
         self.prefix = prefix
         self._next = 0
         self._widened: dict[int, torch.Tensor] = {}
+        self._causal: torch.Tensor | None = None
 
     def record(self, module: nn.Module, heads_kv: int, head_dim: int) -> None:
         self.modules.append(module)
@@ -72,6 +73,14 @@ class _Calls:
             return None
         seen = self.prefix.mask.bool()[:, None, None]
         return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
+
+    def causal(self, query: torch.Tensor) -> torch.Tensor:
+        """Which tokens each of the queries (B, heads, T, head_dim) sees, (B, 1, T, T); made once for all layers."""
+        if self._causal is None:
+            batch, _, length, _ = query.shape
+            seen = torch.ones((length, length), dtype=torch.bool, device=query.device).tril()
+            self._causal = seen.expand(batch, 1, length, length)
+        return self._causal
 
     def widened(self, mask: torch.Tensor | None, key: torch.Tensor) -> torch.Tensor | None:
         """The tokens' `mask`, None or (B, 1, T, T), with the prefix before it; made once for all layers that share it.
@@ -109,7 +118,8 @@ def _attention(
     elif calls is not None and (prefix := calls.prefix_of(module, query.shape[0])) is not None:
         prefix_key, prefix_value = prefix
         if attention_mask is None and _is_causal(module, options) and query.shape[2] > 1:
-            raise ConfigError("Causal backbones take no deep prefix yet; use an encoder.")
+            # Left to is_causal, the corner of a mask that is wider than high would be the wrong one.
+            attention_mask = calls.causal(query)
         attention_mask = calls.widened(attention_mask, key)
         key = torch.cat([prefix_key.to(key.dtype), key], dim=2)
         value = torch.cat([prefix_value.to(value.dtype), value], dim=2)
@@ -136,6 +146,8 @@ class StockBackbone(nn.Module):
         self.geometry = geometry(config)
         accepted = inspect.signature(model.forward).parameters
         self._takes = {name for name in ("token_type_ids", "position_ids") if name in accepted}
+        # Keys and values of a causal model are not kept: whoever goes on reads all again, with the prompt.
+        self._always = {"use_cache": False} if "use_cache" in accepted else {}
         if not config.get("position_biased_input", True):  # DeBERTa without absolute positions ignores them
             self._takes.discard("position_ids")
         self._calls = _Calls()
@@ -221,6 +233,7 @@ class StockBackbone(nn.Module):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             output_hidden_states=output_hidden_states,
+            **self._always,
             **{name: value for name, value in optional.items() if value is not None and name in self._takes},
         )
         return [*(output.hidden_states or ())[:-1], output.last_hidden_state]

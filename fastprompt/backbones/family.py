@@ -17,6 +17,7 @@ class Family:
         positions_follow_padding: positions count real tokens only, from padding_idx + 1 on (RoBERTa).
         token_types: whether it takes token_type_ids.
         pooler_in_head: its pooler belongs to the classification head, not to the base model (DeBERTa).
+        causal: a token sees those before it and none behind it.
     """
 
     prefix: str
@@ -25,11 +26,13 @@ class Family:
     positions_follow_padding: bool = False
     token_types: bool = True
     pooler_in_head: bool = False
+    causal: bool = False
 
 
 _BERT = Family("bert", head="bert", portable="bert")
 _ROBERTA = Family("roberta", head="roberta", portable="roberta", positions_follow_padding=True, token_types=False)
 _DEBERTA = Family("deberta", head="deberta", pooler_in_head=True)
+_LLAMA = Family("model", portable="llama", token_types=False, causal=True)
 
 FAMILIES: dict[str, Family] = {
     "bert": _BERT,
@@ -42,6 +45,10 @@ FAMILIES: dict[str, Family] = {
     "modernbert": Family("model", head="modernbert", token_types=False),
     "deberta": _DEBERTA,
     "deberta-v2": _DEBERTA,  # and -v3
+    "llama": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "gpt2": Family("transformer", token_types=False, causal=True),
     "mpnet": Family("mpnet", head="roberta", positions_follow_padding=True, token_types=False),
 }
 

@@ -7,6 +7,8 @@ from fastprompt.backbones.family import family_of, geometry, padding_id
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 
+import numpy
+
 ACTIVATIONS: dict[str, Callable] = {
     "gelu": ops.gelu,
     "gelu_new": ops.gelu_tanh,
@@ -63,6 +65,19 @@ def additive_mask(attention_mask: Any, prefix: Prefix | None) -> Any:
     return ops.reshape((1.0 - mask) * -1e9, (batch, 1, 1, length))
 
 
+def causal_mask(attention_mask: Any | None, prefix: Prefix | None, like: Any) -> Any:
+    """As `additive_mask`, (B or 1, 1, T, P + T), and no token sees one behind it; all see the whole prefix.
+
+    Args:
+        like: any tensor of shape (B, T, ...).
+    """
+    length = like.shape[1]
+    unseen = numpy.triu(numpy.full((length, length), -1e9, dtype="float32"), 1)
+    before = numpy.zeros((length, prefix.length if prefix else 0), dtype="float32")
+    mask = ops.tensor(numpy.concatenate([before, unseen], axis=1)[None, None], like=like)
+    return mask if attention_mask is None else mask + additive_mask(attention_mask, prefix)
+
+
 def split_heads(x: Any, heads: int) -> Any:
     """(B, T, heads * head_dim) -> (B, heads, T, head_dim)."""
     batch, length, width = x.shape
@@ -76,7 +91,7 @@ def join_heads(x: Any) -> Any:
 
 
 class PortableBackbone(nn.Module):
-    """An encoder written in `nn` and `ops`; its parameters bear the names of the stock transformers base model.
+    """A Transformer written in `nn` and `ops`; its parameters bear the names of the stock transformers base model.
 
     A family fills in `embed_inputs` and `blocks`.
     """
@@ -113,6 +128,10 @@ class PortableBackbone(nn.Module):
         """The layers in order, each called as block(hidden, mask, key, value) with its prefix, or None twice."""
         raise NotImplementedError
 
+    def finish(self, hidden: Any) -> Any:
+        """What is made of the last layer's output (B, T, hidden) in the base model."""
+        return hidden
+
     def forward(
         self,
         input_ids: Any = None,
@@ -139,7 +158,10 @@ class PortableBackbone(nn.Module):
             position_ids = positions(self.config, inputs_embeds, input_ids, shift=0)
         if attention_mask is None and prefix is not None and prefix.mask is not None:
             attention_mask = ops.ones(inputs_embeds.shape[:2], like=inputs_embeds)
-        mask = None if attention_mask is None else additive_mask(attention_mask, prefix)
+        if self.family.causal:
+            mask = causal_mask(attention_mask, prefix, inputs_embeds)
+        else:
+            mask = None if attention_mask is None else additive_mask(attention_mask, prefix)
 
         hidden = self.embed_inputs(inputs_embeds, token_type_ids, position_ids)
         states = [hidden]
@@ -149,7 +171,8 @@ class PortableBackbone(nn.Module):
             hidden = nn.checkpoint(block, *inputs) if recompute else block(*inputs)
             if output_hidden_states:
                 states.append(hidden)
-        return states if output_hidden_states else [hidden]
+        states[-1] = self.finish(hidden)
+        return states if output_hidden_states else states[-1:]
 
 
 def positions(config: dict[str, Any], like: Any, input_ids: Any | None, shift: int) -> Any:

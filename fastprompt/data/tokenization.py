@@ -16,27 +16,29 @@ _MEND = "AutoTokenizer.from_pretrained(...).save_pretrained(folder) writes"
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer.
-
-    Attributes:
-        pad_token_id: what padding is filled with.
-    """
+    """A checkpoint's tokenizer."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         path = directory / "tokenizer_config.json"
         self._settings = read_json(path) if path.exists() else {}
         self._fast = _load(directory, self._settings)
         self._fast.no_padding()  # some checkpoints bring fixed lengths along
         self._fast.no_truncation()
-        self.pad_token_id = self._find_pad(directory)
 
-    def _find_pad(self, directory: Path) -> int:
+    @cached_property
+    def pad_token_id(self) -> int:
+        """What padding is filled with.
+
+        Raises:
+            CheckpointError: nothing says it, as in many causal models' folders.
+        """
         found = self._named("pad_token", "[PAD]")
         if found is None:
-            config = directory / "config.json"
+            config = self._directory / "config.json"
             found = read_json(config).get("pad_token_id") if config.exists() else None
         if found is None:
-            raise CheckpointError(f"{directory} names no pad token; set pad_token in its tokenizer_config.json.")
+            raise CheckpointError(f"{self._directory} names no pad token; set pad_token in its tokenizer_config.json.")
         return found
 
     def _named(self, name: str, default: str) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any
 from fastprompt import interchange
 from fastprompt.errors import ConfigError
 from fastprompt.models.base import PromptModel
+from fastprompt.models.causal_lm import PromptForCausalLM
 from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.models.multiple_choice import PromptForMultipleChoice
 from fastprompt.models.question_answering import PromptForQuestionAnswering
@@ -20,6 +21,7 @@ MODELS: dict[str, type[PromptModel]] = {
         PromptForQuestionAnswering,
         PromptForMultipleChoice,
         PromptForMaskedLM,
+        PromptForCausalLM,
     )
 }
 

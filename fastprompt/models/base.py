@@ -45,11 +45,13 @@ class PromptModel(nn.Module):
         pools: whether its head reads one vector of an example; else it reads every token's.
         outputs: the names of the head's outputs where the task fixes them.
         fills_blanks: whether its texts stand in templates with a blank.
+        causal: whether it is for backbones whose tokens see only those before them.
     """
 
     task: ClassVar[str]
     pools: ClassVar[bool] = True
     fills_blanks: ClassVar[bool] = False
+    causal: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(
@@ -73,6 +75,7 @@ class PromptModel(nn.Module):
         self.problem_type = problem_type
         self.checkpoint = checkpoint
         self.backbone = backbone
+        self._check_direction()
         self._check_positions()
         self._check_template()
         self.head = self._make_head(self.backbone.geometry.hidden_size)
@@ -195,6 +198,15 @@ class PromptModel(nn.Module):
         if config.pooling:
             raise ConfigError(f"{cls.task} reads every token and pools none; leave pooling={config.pooling!r} off.")
         return config
+
+    def _check_direction(self) -> None:
+        if self.backbone.family.causal != self.causal:
+            kind = "a causal" if self.backbone.family.causal else "no causal"
+            mend = "there is PromptForCausalLM for it" if self.backbone.family.causal else "take one, such as Llama"
+            raise ConfigError(
+                f"{self.checkpoint.name} ({self.checkpoint.model_type}) is {kind} language model, which "
+                f"{self.task} does not go with; {mend}."
+            )
 
     def _check_template(self) -> None:
         config = self.method_config

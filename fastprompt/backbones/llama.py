@@ -1,0 +1,142 @@
+"""Llama (Touvron et al., 2023, arXiv:2302.13971) and its kin Qwen2 and Qwen3, portable, without their vocabulary head.
+
+Attention is causal, its keys and values shared by groups of heads, and positions are rotations of queries and keys.
+"""
+
+from functools import partial
+from typing import Any
+
+from fastprompt.backbones.portable import PortableBackbone, activation, join_heads, prepend, split_heads
+from fastprompt.errors import CheckpointError
+from fastprompt.framework import nn, ops
+
+import numpy
+
+Rotation = tuple[Any, Any]  # cosines and sines, (B, 1, T, head_dim) each
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.parameter((width,))
+        self.width = width
+        self.eps = eps
+
+    def forward(self, x: Any) -> Any:
+        square = ops.sum(x * x, axis=-1) * (1.0 / self.width)
+        return x * ops.reshape((square + self.eps) ** -0.5, (*x.shape[:-1], 1)) * self.weight
+
+
+def rotate(x: Any, rotation: Rotation) -> Any:
+    """(B, heads, T, head_dim) turned by its positions, halves paired as Hugging Face's checkpoints have them."""
+    cos, sin = rotation
+    half = x.shape[-1] // 2
+    return x * cos + ops.cat([x[..., half:] * -1.0, x[..., :half]], axis=3) * sin
+
+
+class LlamaAttention(nn.Module):
+    def __init__(self, config: dict[str, Any], head_dim: int) -> None:
+        super().__init__()
+        hidden, self.heads = config["hidden_size"], config["num_attention_heads"]
+        self.heads_kv = config.get("num_key_value_heads") or self.heads
+        self.dropout_p = config.get("attention_dropout", 0.0)
+        qwen2 = config["model_type"] == "qwen2"
+        bias = config.get("attention_bias", False)
+        self.q_proj = nn.Linear(hidden, self.heads * head_dim, bias=bias or qwen2)
+        self.k_proj = nn.Linear(hidden, self.heads_kv * head_dim, bias=bias or qwen2)
+        self.v_proj = nn.Linear(hidden, self.heads_kv * head_dim, bias=bias or qwen2)
+        self.o_proj = nn.Linear(self.heads * head_dim, hidden, bias=bias and not qwen2)
+        self.norms_heads = config["model_type"] == "qwen3"
+        if self.norms_heads:
+            self.q_norm = RMSNorm(head_dim, config.get("rms_norm_eps", 1e-6))
+            self.k_norm = RMSNorm(head_dim, config.get("rms_norm_eps", 1e-6))
+
+    def forward(self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, rotation: Rotation) -> Any:
+        query = split_heads(self.q_proj(hidden), self.heads)  # (B, heads, T, head_dim)
+        key = split_heads(self.k_proj(hidden), self.heads_kv)  # (B, heads_kv, T, head_dim)
+        value = split_heads(self.v_proj(hidden), self.heads_kv)
+        if self.norms_heads:
+            query, key = self.q_norm(query), self.k_norm(key)
+        query, key = rotate(query, rotation), rotate(key, rotation)
+        key, value = (self._for_every_head(x) for x in prepend(prefix, key, value))
+        return self.o_proj(join_heads(ops.attention(query, key, value, mask, self.dropout_p, self.training)))
+
+    def _for_every_head(self, x: Any) -> Any:
+        """(B, heads_kv, T, head_dim) -> (B, heads, T, head_dim)"""
+        if self.heads_kv == self.heads:
+            return x
+        batch, _, length, width = x.shape
+        group = self.heads // self.heads_kv
+        x = ops.expand(
+            ops.reshape(x, (batch, self.heads_kv, 1, length, width)), (batch, self.heads_kv, group, length, width)
+        )
+        return ops.reshape(x, (batch, self.heads, length, width))
+
+
+class LlamaMLP(nn.Module):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        hidden, inner, bias = config["hidden_size"], config["intermediate_size"], config.get("mlp_bias", False)
+        self.gate_proj = nn.Linear(hidden, inner, bias=bias)
+        self.up_proj = nn.Linear(hidden, inner, bias=bias)
+        self.down_proj = nn.Linear(inner, hidden, bias=bias)
+        self.activation = activation(config.get("hidden_act", "silu"))
+
+    def forward(self, hidden: Any) -> Any:
+        return self.down_proj(self.activation(self.gate_proj(hidden)) * self.up_proj(hidden))
+
+
+class LlamaLayer(nn.Module):
+    def __init__(self, config: dict[str, Any], head_dim: int) -> None:
+        super().__init__()
+        eps = config.get("rms_norm_eps", 1e-6)
+        self.self_attn = LlamaAttention(config, head_dim)
+        self.mlp = LlamaMLP(config)
+        self.input_layernorm = RMSNorm(config["hidden_size"], eps)
+        self.post_attention_layernorm = RMSNorm(config["hidden_size"], eps)
+
+    def forward(self, hidden: Any, mask: Any, key: Any | None, value: Any | None, rotation: Rotation) -> Any:
+        prefix = None if key is None else (key, value)
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, prefix, rotation)
+        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+
+
+class Backbone(PortableBackbone):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"], config.get("pad_token_id"))
+        head_dim = self.geometry.head_dim
+        self.layers = nn.ModuleList([LlamaLayer(config, head_dim) for _ in range(config["num_hidden_layers"])])
+        self.norm = RMSNorm(config["hidden_size"], config.get("rms_norm_eps", 1e-6))
+        theta = _rope_theta(config)
+        self._frequencies = (1.0 / theta ** (numpy.arange(0, head_dim, 2) / head_dim)).astype("float32")
+        self._rotation: Rotation | None = None
+
+    def word_embeddings(self) -> Any:
+        return self.embed_tokens
+
+    def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
+        batch, length = position_ids.shape
+        steps = ops.reshape(ops.cast_like(position_ids, inputs_embeds), (batch, 1, length, 1))
+        half = steps * ops.tensor(self._frequencies.reshape(1, 1, 1, -1), like=inputs_embeds)
+        angles = ops.cat([half, half], axis=3)  # (B, 1, T, head_dim)
+        self._rotation = (ops.cos(angles), ops.sin(angles))
+        return inputs_embeds
+
+    def blocks(self) -> list[Any]:
+        return [partial(layer, rotation=self._rotation) for layer in self.layers]
+
+    def finish(self, hidden: Any) -> Any:
+        return self.norm(hidden)
+
+
+def _rope_theta(config: dict[str, Any]) -> float:
+    """The base of the rotations' frequencies; stretched ones are not known here."""
+    settings = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = settings.get("rope_type", settings.get("type", "default"))
+    if kind != "default" or config.get("use_sliding_window"):
+        asked = "use_sliding_window" if kind == "default" else f"rope_type {kind!r}"
+        raise CheckpointError(f"config.json asks for {asked}, which the portable definition has not; use torch.")
+    return settings.get("rope_theta", config.get("rope_theta", 10000.0))

@@ -1,0 +1,32 @@
+"""Write small random causal checkpoints, as transformers writes them, into the folder given."""
+
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+
+SIZES = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+KIN = {**SIZES, "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64, "head_dim": 8}
+ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+CONFIGS = {
+    "llama": transformers.LlamaConfig(**KIN, **ENDS, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
+    "llama-tied": transformers.LlamaConfig(**KIN, **ENDS, tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
+    "qwen2": transformers.Qwen2Config(**KIN, **ENDS, tie_word_embeddings=True),
+    "qwen3": transformers.Qwen3Config(**{**KIN, "head_dim": 12}, **ENDS),
+    "gpt2": transformers.GPT2Config(vocab_size=99, n_embd=32, n_layer=3, n_head=4, n_positions=64, **ENDS),
+}
+
+
+def main(folder: Path) -> None:
+    for number, (name, config) in enumerate(CONFIGS.items()):
+        torch.manual_seed(number)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        with torch.no_grad():
+            for tensor in model.parameters():
+                tensor.add_(torch.randn_like(tensor) * 0.1)
+        model.save_pretrained(folder / name)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

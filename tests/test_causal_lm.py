@@ -1,0 +1,223 @@
+"""Causal language models with prompts: what a token sees, what is learnt, what is generated, on each framework."""
+
+from pathlib import Path
+
+import fastprompt as fp
+from fastprompt.errors import CheckpointError, ConfigError, DataError
+from fastprompt.framework import backend, ops, optim
+
+import numpy
+import pytest
+
+ROOT = Path(__file__).resolve().parent
+PORTABLE = ["llama", "llama-tied", "qwen2", "qwen3"]
+METHODS = {
+    "p-tuning-v2": fp.PTuningV2Config(pre_seq_len=3, init_std=0.5),
+    "p-tuning": fp.PTuningConfig(num_virtual_tokens=3),
+    "prompt-tuning": fp.PromptTuningConfig(num_virtual_tokens=3),
+    "fine-tuning": fp.FineTuningConfig(),
+}
+LENGTHS = (9, 4, 1)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Three texts of unequal length, padded on either side: {"left_ids", "left_mask", "right_ids", "right_mask"}."""
+    draw = numpy.random.default_rng(0)
+    texts = [draw.integers(3, 99, length) for length in LENGTHS]
+    made = {}
+    for side in ("left", "right"):
+        pads = [(0, 9 - n) if side == "right" else (9 - n, 0) for n in LENGTHS]
+        made[f"{side}_ids"] = numpy.stack([numpy.pad(t, p) for t, p in zip(texts, pads, strict=True)])
+        made[f"{side}_mask"] = numpy.stack([numpy.pad(t * 0 + 1, p) for t, p in zip(texts, pads, strict=True)])
+    return made
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, run_python, causal, batch):
+    """(folder of saved prompts, arrays): see causal_reference.py"""
+    folder = tmp_path_factory.mktemp("reference")
+    numpy.savez(folder / "batch.npz", **batch)
+    pairs = [f"{name}={path}" for name, path in causal.items()]
+    run_python("torch", ROOT / "causal_reference.py", folder, folder / "batch.npz", *pairs)
+    return folder, dict(numpy.load(folder / "reference.npz"))
+
+
+def kinds():
+    """Models, and whether they are asked for in the portable definition: on torch the stock ones are tried too."""
+    stock = [(name, False) for name in (*PORTABLE, "gpt2")] if backend() == "torch" else []
+    return [*((name, True) for name in PORTABLE), *stock]
+
+
+def given(batch, side):
+    return {"input_ids": ops.tensor(batch[f"{side}_ids"]), "attention_mask": ops.tensor(batch[f"{side}_mask"])}
+
+
+@pytest.mark.parametrize(("name", "portable"), kinds())
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_logits_behind_a_deep_prefix_are_those_of_past_keys_and_values(reference, batch, name, portable, side):
+    folder, arrays = reference
+    model = fp.PromptForCausalLM.from_pretrained(folder / f"{name}-p-tuning-v2", portable=portable)
+    model.eval()
+    found = ops.to_numpy(model(**given(batch, side)).logits)
+    real = batch[f"{side}_mask"].astype(bool)
+    assert numpy.abs(found - arrays[f"{name} {side} logits"])[real].max() < 1e-5 * max(1, numpy.abs(found[real]).max())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", PORTABLE)
+def test_gradients_are_those_of_the_stock_model(reference, causal, batch, name, method):
+    _, arrays = reference
+    model = fp.PromptForCausalLM.from_pretrained(causal[name], METHODS[method], seed=3, portable=True)
+    model.train()
+    inputs = given(batch, "right")
+    labels = ops.tensor(numpy.where(batch["right_mask"], batch["right_ids"], -100))
+    tuned = model.tuned_parameters()
+    gradients = ops.gradients(model.train_step(**inputs, labels=labels)["loss"], list(tuned.values()))
+    largest = max(numpy.abs(x).max() for key, x in arrays.items() if key.startswith(f"{name} {method} gradient"))
+    for tensor, found in zip(tuned, gradients, strict=True):
+        wanted = arrays[f"{name} {method} gradient {tensor}"]
+        assert numpy.abs(found - wanted).max() <= 1e-4 * max(numpy.abs(wanted).max(), 1e-3 * largest), tensor
+
+
+@pytest.mark.parametrize(("name", "portable"), kinds())
+def test_greedy_tokens_are_those_of_transformers(reference, causal, batch, name, portable):
+    model = fp.PromptForCausalLM.from_pretrained(causal[name], fp.FineTuningConfig(), portable=portable)
+    found = model.generate(**given(batch, "left"), max_new_tokens=8)
+    wanted = reference[1][f"{name} greedy"]
+    assert (found == wanted[:, : found.shape[1]]).all()
+    assert not wanted[:, found.shape[1] :].any()
+
+
+def test_no_token_sees_those_behind_it_and_all_see_the_prefix(causal, batch):
+    model = fp.PromptForCausalLM.from_pretrained(causal["llama"], METHODS["p-tuning-v2"])
+    model.eval()
+    ids = batch["right_ids"][:1]
+    changed = ids.copy()
+    changed[0, 5:] = 7
+    one, other = (ops.to_numpy(model(ops.tensor(x)).logits) for x in (ids, changed))
+    assert numpy.abs(one - other)[0, :5].max() < 1e-6
+    bare = fp.PromptForCausalLM.from_pretrained(causal["llama"], fp.FineTuningConfig())
+    bare.eval()
+    without = ops.to_numpy(bare(ops.tensor(ids)).logits)
+    assert (numpy.abs(one - without).max(axis=2) > 1e-3).all()
+
+
+def test_a_deep_prefix_has_the_parameters_of_its_grouped_heads(causal):
+    model = fp.PromptForCausalLM.from_pretrained(causal["llama"], METHODS["p-tuning-v2"])
+    assert model.count_parameters()[0] == 3 * 2 * 3 * 2 * 8
+
+
+def test_a_drawn_text_is_the_seeds_and_one_candidate_is_the_greedy_one(causal, batch):
+    model = fp.PromptForCausalLM.from_pretrained(causal["llama"], METHODS["p-tuning-v2"])
+    inputs = given(batch, "left")
+    drawn = [model.generate(**inputs, do_sample=True, temperature=2.0, seed=seed).tolist() for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    greedy = model.generate(**inputs).tolist()
+    assert model.generate(**inputs, do_sample=True, top_k=1, seed=5).tolist() == greedy
+    assert model.generate(**inputs, do_sample=True, top_p=1e-6, seed=5).tolist() == greedy
+
+
+def test_a_row_that_has_ended_is_padded_and_read_no_further(causal, batch):
+    model = fp.PromptForCausalLM.from_pretrained(causal["llama"], METHODS["p-tuning-v2"])
+    written = model.generate(**given(batch, "left"), max_new_tokens=4, eos_token_id=98)[:, 9:]
+    end = int(written[0, 0])
+    found = model.generate(**given(batch, "left"), max_new_tokens=4, eos_token_id=end, pad_token_id=55)[:, 9:]
+    assert found[0].tolist() == [end, *[55] * (found.shape[1] - 1)]
+    for row, before in zip(found[1:], written[1:], strict=True):
+        stop = before.tolist().index(end) if end in before else 4
+        assert row[:stop].tolist() == before[:stop].tolist()
+
+
+@pytest.mark.parametrize("method", ["p-tuning-v2", "p-tuning"])
+def test_a_saved_prompt_gives_the_same_logits(causal, batch, tmp_path, method):
+    model = fp.PromptForCausalLM.from_pretrained(causal["qwen2"], METHODS[method], seed=1)
+    model.save_pretrained(tmp_path)
+    loaded = fp.load_prompt_model(tmp_path)
+    logits = []
+    for each in (model, loaded):
+        each.eval()
+        logits.append(ops.to_numpy(each(**given(batch, "right")).logits))
+    numpy.testing.assert_allclose(logits[0], logits[1], atol=1e-6)
+
+
+STORY_CODE = """
+import sys, numpy, fastprompt as fp
+from fastprompt.framework import ops
+model = fp.load_prompt_model(sys.argv[1])
+numpy.save(sys.argv[2], model.generate(ops.tensor(numpy.array([[1, 403, 407]])), max_new_tokens=64, eos_token_id=511))
+"""
+
+
+def test_sixty_four_tokens_of_a_real_model_are_torchs(stories, tmp_path, run_python):
+    """With a prefix; without one they are transformers' own in the test above, on made models."""
+    fp.PromptForCausalLM.from_pretrained(stories, fp.PTuningV2Config(pre_seq_len=4)).save_pretrained(tmp_path)
+    run_python("torch", "-c", STORY_CODE, tmp_path, tmp_path / "ids.npy")
+    model = fp.load_prompt_model(tmp_path)
+    found = model.generate(ops.tensor(numpy.array([[1, 403, 407]])), max_new_tokens=64, eos_token_id=511)
+    assert found.shape == (1, 67)
+    assert found.tolist() == numpy.load(tmp_path / "ids.npy").tolist()
+
+
+SENTENCES = [
+    "The ferry leaves the harbour at nine and the crew counts every crate twice.",
+    "Interest rates rose again, so the bank revised its forecast for the autumn.",
+    "Our committee rejected the budget because nobody could explain the numbers.",
+]
+
+
+def test_prompts_lower_the_loss_of_a_real_model_and_the_deep_one_most(stories):
+    rows = [fp.load_tokenizer(stories).plain_ids(text) for text in SENTENCES]
+    width = max(map(len, rows))
+    ids = numpy.array([[*row, *[0] * (width - len(row))] for row in rows])
+    mask = numpy.array([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": numpy.where(mask, ids, -100)}
+    inputs = {name: ops.tensor(array) for name, array in inputs.items()}
+    fallen = {}
+    for name in ("p-tuning-v2", "p-tuning", "prompt-tuning"):
+        config = {"p-tuning-v2": fp.PTuningV2Config(pre_seq_len=8)}.get(name, METHODS[name])
+        model = fp.PromptForCausalLM.from_pretrained(stories, config, seed=1)
+        model.train()
+        tuned = model.trainable_parameters()
+        optimizer = fp.AdamW(tuned, lr=1e-1 if name == "p-tuning-v2" else 1e-2, weight_decay=0.0)
+        losses = []
+        for _ in range(25):
+            loss = model.train_step(**inputs)["loss"]
+            losses.append(float(ops.to_numpy(loss).reshape(())))
+            optim.step_with(optimizer, tuned, ops.gradients(loss, tuned))
+        fallen[name] = losses[0] - min(losses[-5:])
+    assert min(fallen.values()) > 0
+    assert max(fallen, key=fallen.get) == "p-tuning-v2"
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_heads_of_encoders_are_refused_on_causal_models_and_the_other_way_round(causal, tiny):
+    with pytest.raises(ConfigError, match="is a causal language model, which sequence_classification does not go with"):
+        fp.PromptForSequenceClassification.from_pretrained(causal["llama"])
+    with pytest.raises(ConfigError, match="is no causal language model, which causal_lm does not go with"):
+        fp.PromptForCausalLM.from_pretrained(tiny["bert"])
+
+
+def test_generation_that_cannot_go_well_is_refused(causal, batch):
+    model = fp.PromptForCausalLM.from_pretrained(causal["llama"])
+    with pytest.raises(DataError, match="pad them in front"):
+        model.generate(**given(batch, "right"))
+    with pytest.raises(ConfigError, match="temperature 0"):
+        model.generate(**given(batch, "left"), do_sample=True, temperature=0.0)
+    del model.checkpoint.config["pad_token_id"]
+    with pytest.raises(ConfigError, match="no pad token; give pad_token_id"):
+        model.generate(**given(batch, "left"))
+
+
+def test_a_text_beyond_the_models_positions_is_refused(causal):
+    model = fp.PromptForCausalLM.from_pretrained(causal["llama"], METHODS["prompt-tuning"])
+    with pytest.raises(ConfigError, match="leave room for 61"):
+        model(ops.tensor(numpy.ones((1, 62), dtype="int64")))
+
+
+@pytest.mark.skipif(backend() == "torch", reason="torch takes the stock model")
+def test_a_causal_family_without_a_portable_definition_is_named(causal):
+    with pytest.raises(CheckpointError, match="is a gpt2 model, which runs on torch only"):
+        fp.PromptForCausalLM.from_pretrained(causal["gpt2"])
