@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import fastprompt as fp
-from fastprompt.errors import CheckpointError, ConfigError, DataError
+from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import backend, ops, optim
 
 import numpy
 import pytest
 
 ROOT = Path(__file__).resolve().parent
-PORTABLE = ["llama", "llama-tied", "qwen2", "qwen3"]
+PORTABLE = ["llama", "llama-tied", "qwen2", "qwen3", "gpt2", "bloom", "bloom-six"]
 METHODS = {
     "p-tuning-v2": fp.PTuningV2Config(pre_seq_len=3, init_std=0.5),
     "p-tuning": fp.PTuningConfig(num_virtual_tokens=3),
@@ -45,7 +45,7 @@ def reference(tmp_path_factory, run_python, causal, batch):
 
 def kinds():
     """Models, and whether they are asked for in the portable definition: on torch the stock ones are tried too."""
-    stock = [(name, False) for name in (*PORTABLE, "gpt2")] if backend() == "torch" else []
+    stock = [(name, False) for name in PORTABLE] if backend() == "torch" else []
     return [*((name, True) for name in PORTABLE), *stock]
 
 
@@ -55,13 +55,16 @@ def given(batch, side):
 
 @pytest.mark.parametrize(("name", "portable"), kinds())
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_logits_behind_a_deep_prefix_are_those_of_past_keys_and_values(reference, batch, name, portable, side):
+@pytest.mark.parametrize("shifted", [False, True])
+def test_logits_behind_a_deep_prefix_are_those_of_past_keys_and_values(reference, batch, name, portable, side, shifted):
     folder, arrays = reference
     model = fp.PromptForCausalLM.from_pretrained(folder / f"{name}-p-tuning-v2", portable=portable)
+    model.method_config.shift_positions = shifted
     model.eval()
     found = ops.to_numpy(model(**given(batch, side)).logits)
     real = batch[f"{side}_mask"].astype(bool)
-    assert numpy.abs(found - arrays[f"{name} {side} logits"])[real].max() < 1e-5 * max(1, numpy.abs(found[real]).max())
+    wanted = arrays[f"{name} {side} {'shifted ' if shifted else ''}logits"]
+    assert numpy.abs(found - wanted)[real].max() < 1e-5 * max(1, numpy.abs(found[real]).max())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -215,9 +218,3 @@ def test_a_text_beyond_the_models_positions_is_refused(causal):
     model = fp.PromptForCausalLM.from_pretrained(causal["llama"], METHODS["prompt-tuning"])
     with pytest.raises(ConfigError, match="leave room for 61"):
         model(ops.tensor(numpy.ones((1, 62), dtype="int64")))
-
-
-@pytest.mark.skipif(backend() == "torch", reason="torch takes the stock model")
-def test_a_causal_family_without_a_portable_definition_is_named(causal):
-    with pytest.raises(CheckpointError, match="is a gpt2 model, which runs on torch only"):
-        fp.PromptForCausalLM.from_pretrained(causal["gpt2"])

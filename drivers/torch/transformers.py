@@ -20,7 +20,7 @@ from fastprompt.errors import CheckpointError, ConfigError
 import torch
 import transformers
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging as hf_logging
@@ -146,8 +146,7 @@ class StockBackbone(nn.Module):
         self.geometry = geometry(config)
         accepted = inspect.signature(model.forward).parameters
         self._takes = {name for name in ("token_type_ids", "position_ids") if name in accepted}
-        # Keys and values of a causal model are not kept: whoever goes on reads all again, with the prompt.
-        self._always = {"use_cache": False} if "use_cache" in accepted else {}
+        self._keeps = "use_cache" in accepted
         if not config.get("position_biased_input", True):  # DeBERTa without absolute positions ignores them
             self._takes.discard("position_ids")
         self._calls = _Calls()
@@ -161,7 +160,7 @@ class StockBackbone(nn.Module):
         self.model.eval()
         with torch.no_grad():
             ids = torch.ones((1, 2), dtype=torch.long, device=next(self.model.parameters()).device)
-            self.model(input_ids=ids)
+            self.model(input_ids=ids, **({"use_cache": False} if self._keeps else {}))
         self.model.train(training)
         self._calls.finish_recording()
         if self._calls.shape is None:  # its own attention adds the mask to its scores: True and False would be 1 and 0
@@ -213,6 +212,10 @@ class StockBackbone(nn.Module):
     def word_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()
 
+    def new_cache(self) -> DynamicCache:
+        """See CausalBackbone.new_cache."""
+        return DynamicCache()
+
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -222,8 +225,11 @@ class StockBackbone(nn.Module):
         inputs_embeds: torch.Tensor | None = None,
         prefix: Prefix | None = None,
         output_hidden_states: bool = False,
+        cache: DynamicCache | None = None,
     ) -> list[torch.Tensor]:
-        """Hidden states, the last one last, each (B, T, hidden); see PortableBackbone.forward."""
+        """Hidden states, the last one last, each (B, T, hidden); see PortableBackbone.forward and, with a cache,
+        CausalBackbone.forward."""
+        keeping = {"use_cache": cache is not None, "past_key_values": cache} if self._keeps else {}
         optional = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         if position_ids is not None and "position_ids" not in self._takes:
             raise ConfigError(f"{self.config['model_type']} takes no position_ids: shifted positions cannot be had.")
@@ -233,7 +239,7 @@ class StockBackbone(nn.Module):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             output_hidden_states=output_hidden_states,
-            **self._always,
+            **keeping,
             **{name: value for name, value in optional.items() if value is not None and name in self._takes},
         )
         return [*(output.hidden_states or ())[:-1], output.last_hidden_state]

@@ -6,7 +6,8 @@ Attention is causal, its keys and values shared by groups of heads, and position
 from functools import partial
 from typing import Any
 
-from fastprompt.backbones.portable import PortableBackbone, activation, join_heads, prepend, split_heads
+from fastprompt.backbones.causal import CausalBackbone, KeptLayer, attend
+from fastprompt.backbones.portable import activation, split_heads
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 
@@ -53,26 +54,16 @@ class LlamaAttention(nn.Module):
             self.q_norm = RMSNorm(head_dim, config.get("rms_norm_eps", 1e-6))
             self.k_norm = RMSNorm(head_dim, config.get("rms_norm_eps", 1e-6))
 
-    def forward(self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, rotation: Rotation) -> Any:
+    def forward(
+        self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, rotation: Rotation, kept: KeptLayer | None
+    ) -> Any:
         query = split_heads(self.q_proj(hidden), self.heads)  # (B, heads, T, head_dim)
         key = split_heads(self.k_proj(hidden), self.heads_kv)  # (B, heads_kv, T, head_dim)
         value = split_heads(self.v_proj(hidden), self.heads_kv)
         if self.norms_heads:
             query, key = self.q_norm(query), self.k_norm(key)
         query, key = rotate(query, rotation), rotate(key, rotation)
-        key, value = (self._for_every_head(x) for x in prepend(prefix, key, value))
-        return self.o_proj(join_heads(ops.attention(query, key, value, mask, self.dropout_p, self.training)))
-
-    def _for_every_head(self, x: Any) -> Any:
-        """(B, heads_kv, T, head_dim) -> (B, heads, T, head_dim)"""
-        if self.heads_kv == self.heads:
-            return x
-        batch, _, length, width = x.shape
-        group = self.heads // self.heads_kv
-        x = ops.expand(
-            ops.reshape(x, (batch, self.heads_kv, 1, length, width)), (batch, self.heads_kv, group, length, width)
-        )
-        return ops.reshape(x, (batch, self.heads, length, width))
+        return self.o_proj(attend(query, key, value, mask, prefix, kept, self.dropout_p, self.training))
 
 
 class LlamaMLP(nn.Module):
@@ -97,13 +88,21 @@ class LlamaLayer(nn.Module):
         self.input_layernorm = RMSNorm(config["hidden_size"], eps)
         self.post_attention_layernorm = RMSNorm(config["hidden_size"], eps)
 
-    def forward(self, hidden: Any, mask: Any, key: Any | None, value: Any | None, rotation: Rotation) -> Any:
+    def forward(
+        self,
+        hidden: Any,
+        mask: Any,
+        key: Any | None,
+        value: Any | None,
+        rotation: Rotation,
+        kept: KeptLayer | None,
+    ) -> Any:
         prefix = None if key is None else (key, value)
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, prefix, rotation)
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, prefix, rotation, kept)
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
-class Backbone(PortableBackbone):
+class Backbone(CausalBackbone):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"], config.get("pad_token_id"))
@@ -126,7 +125,9 @@ class Backbone(PortableBackbone):
         return inputs_embeds
 
     def blocks(self) -> list[Any]:
-        return [partial(layer, rotation=self._rotation) for layer in self.layers]
+        return [
+            partial(layer, rotation=self._rotation, kept=self.kept_of(index)) for index, layer in enumerate(self.layers)
+        ]
 
     def finish(self, hidden: Any) -> Any:
         return self.norm(hidden)

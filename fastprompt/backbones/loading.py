@@ -11,10 +11,11 @@ from fastprompt.framework import backend, nn
 # what a dropout rate of hidden states, and of attention probabilities, is called in config.json
 _HIDDEN_DROPOUT = (
     *("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout"),
+    *("hidden_dropout", "embd_pdrop", "resid_pdrop"),
     *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"),  # the heads', which follow
     *("qa_dropout", "summary_last_dropout", "pooler_dropout", "cls_dropout"),
 )
-_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
 
 
 def load_backbone(

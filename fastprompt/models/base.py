@@ -389,18 +389,30 @@ class PromptModel(nn.Module):
             inputs["token_type_ids"] = token_type_ids
         if config.prompt_kind == "shallow":
             words = self.backbone.word_embeddings()(input_ids)  # (B, T, embedding_size)
-            if not config.length_before:
-                if pseudo_tokens is None:
-                    raise DataError("pseudo_tokens are missing: the template's places for the prompt.")
-                return {**inputs, "inputs_embeds": prompting.fill_in(words, self.prompt(), pseudo_tokens)}
-            return prompting.lengthen(words, inputs, self.prompt())
-        inputs["input_ids"] = input_ids
+            if config.length_before:
+                inputs = prompting.lengthen(words, inputs, self.prompt())
+            elif pseudo_tokens is None:
+                raise DataError("pseudo_tokens are missing: the template's places for the prompt.")
+            else:
+                inputs["inputs_embeds"] = prompting.fill_in(words, self.prompt(), pseudo_tokens)
+        else:
+            inputs["input_ids"] = input_ids
         if config.prompt_kind == "deep":
             dropout = config.prefix_dropout if self.training else 0.0
-            inputs["prefix"] = prompting.deep_prefix(*self.prompt(), input_ids.shape[0], dropout, self._bf16)
-            if config.shift_positions:
-                inputs["position_ids"] = positions(self.backbone.config, input_ids, input_ids, config.pre_seq_len)
+            inputs["prefix"] = prompting.deep_prefix(
+                *self.prompt(), input_ids.shape[0], dropout, self._bf16, config.shift_positions
+            )
+        inputs.update(self._position_ids(inputs, input_ids))
         return inputs
+
+    def _position_ids(self, inputs: dict[str, Any], input_ids: Any) -> dict[str, Any]:
+        """{"position_ids"} where the backbone would count others by itself."""
+        family = self.backbone.family
+        if family.causal and not family.alibi:
+            return {"position_ids": prompting.causal_positions(inputs["attention_mask"], self._shift)}
+        if self._shift and not family.causal:
+            return {"position_ids": positions(self.backbone.config, input_ids, input_ids, self._shift)}
+        return {}
 
     def pool(self, last: Any, attention_mask: Any) -> Any:
         """The last hidden states and the mask of `backbone_inputs` -> what the head reads, in float32: (B, hidden), or

@@ -44,7 +44,7 @@ class PromptForCausalLM(PromptModel):
         return [], None
 
     def _make_head(self, hidden_size: int) -> Any:
-        tied = self.checkpoint.config.get("tie_word_embeddings", self.checkpoint.model_type == "gpt2")
+        tied = self.checkpoint.config.get("tie_word_embeddings", self.checkpoint.family.tied)
         head = VocabularyHead(self.checkpoint.config, hidden_size, tied)
         if not tied and not self.checkpoint.tensors(only={"head:lm_head.weight"}):
             raise CheckpointError(f"{self.checkpoint.name} lacks the tensor lm_head.weight; is it a language model?")
@@ -52,13 +52,6 @@ class PromptForCausalLM(PromptModel):
 
     def _is_frozen_head(self, name: str) -> bool:
         return self.method_config.method != "linear-probe"
-
-    def backbone_inputs(self, input_ids: Any, attention_mask: Any = None, *rest: Any) -> dict[str, Any]:
-        inputs = super().backbone_inputs(input_ids, attention_mask, *rest)
-        # Tokens are counted, and not places: padding in front moves no position, as in transformers' generate.
-        mask = inputs["attention_mask"]
-        inputs["position_ids"] = (ops.cumsum(mask, axis=1) - 1 + self._shift) * mask
-        return inputs
 
     def forward(
         self,

@@ -6,9 +6,9 @@ from fastprompt.backbones.portable import Prefix
 from fastprompt.framework import ops
 
 
-def deep_prefix(key: Any, value: Any, batch: int, dropout: float, bf16: bool) -> Prefix:
+def deep_prefix(key: Any, value: Any, batch: int, dropout: float, bf16: bool, placed: bool) -> Prefix:
     """A prompt's keys and values [layers, heads_kv, pre_seq_len, head_dim] for `batch` rows, in one copy for all of
-    them where they need not differ."""
+    them where they need not differ; `placed` as `Prefix` has it."""
     layers, heads, length, width = key.shape
     rows = batch if dropout else 1  # dropout differs from row to row
     shape = (layers, rows, heads, length, width)
@@ -17,7 +17,7 @@ def deep_prefix(key: Any, value: Any, batch: int, dropout: float, bf16: bool) ->
         pair = [ops.dropout(x, dropout, training=True) for x in pair]
     if bf16:
         pair = [ops.cast(x, "bfloat16") for x in pair]
-    return Prefix(*pair)
+    return Prefix(*pair, placed=placed)
 
 
 def lengthen(words: Any, inputs: dict[str, Any], prompt: Any) -> dict[str, Any]:
@@ -51,6 +51,12 @@ def fill_in(words: Any, prompt: Any, pseudo_tokens: Any) -> Any:
     kept = ops.cast_like(ops.reshape(pseudo_tokens == 0, (batch, -1, 1)), words)
     # A product with ones and zeros is a gather whose gradient every framework has, and has alike.
     return words * kept + ops.linear(chosen, ops.transpose(ops.cast_like(prompt, words), (1, 0)))
+
+
+def causal_positions(attention_mask: Any, shift: int) -> Any:
+    """Position ids (B, T) of a causal model, from its mask: tokens are counted and not places, as in transformers'
+    generate, so that padding in front moves none."""
+    return (ops.cumsum(attention_mask, axis=1) - 1 + shift) * attention_mask
 
 
 def pool(last: Any, attention_mask: Any, pooling: str | None, skipped: int) -> Any:
