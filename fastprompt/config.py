@@ -11,7 +11,7 @@ from fastprompt.data.verbalizer import check_verbalizer
 from fastprompt.errors import ConfigError
 from fastprompt.template import Template
 
-POOLINGS = ("first", "mean", "prompt")
+POOLINGS = ("first", "last", "mean", "prompt")
 INITS = ("random", "vocabulary", "text")
 ENCODERS = ("lstm", "mlp")
 
@@ -22,10 +22,10 @@ class MethodConfig:
 
     Args:
         pooling: what a head of sequence classification or multiple choice reads: the "first" real token (BERT's
-            [CLS]), the "mean" of the real tokens, or "prompt", position 0 of the lengthened input of a shallow prompt,
-            as fastNLP's tutorial E2 and PEFT's prompt tuning read it. None takes what the checkpoint was trained with:
-            "mean" for a sentence encoder whose folder says so, else "first". Heads of the other tasks read every
-            token and take none.
+            [CLS]), the "last", the "mean" of the real tokens, or "prompt", position 0 of the lengthened input of a
+            shallow prompt, as fastNLP's tutorial E2 and PEFT's prompt tuning read it. None takes what the checkpoint
+            was trained with: "mean" for a sentence encoder whose folder says so, "last" for a causal model, else
+            "first". Heads of the other tasks read every token and take none.
         train_head: False freezes the head with the backbone, as tutorial E2 does (for comparison only).
         template: of a masked language model, how its texts are written: see `fastprompt.template`. Three numbers,
             "(3, 3, 3)", are P-Tuning's for LAMA. Its pseudo tokens [P] are a shallow prompt's places, and their number

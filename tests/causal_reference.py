@@ -16,7 +16,7 @@ from fastprompt.framework import ops
 import numpy
 import torch
 from safetensors.numpy import load_file
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
 METHODS = {
     "p-tuning-v2": fp.PTuningV2Config(pre_seq_len=3, init_std=0.5),
@@ -76,6 +76,20 @@ def bloom_logits(folder, prompt, ids, mask):
         return model(ids, attention_mask=mask, use_cache=False).logits.numpy()
 
 
+def classes(folder, output, sides):
+    """Saves a classifier of transformers' and gives its logits by side."""
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3, dtype=torch.float32).eval()
+    model.save_pretrained(output)
+    found = {}
+    with torch.no_grad():
+        for side, (ids, mask) in sides.items():
+            places = (mask.cumsum(1) - 1) * mask
+            counted = {} if model.config.model_type == "bloom" else {"position_ids": places}
+            found[side] = model(ids, attention_mask=mask, **counted).logits.numpy()
+    return found
+
+
 def main(output, batch, models):
     data = numpy.load(batch)
     sides = {
@@ -89,6 +103,8 @@ def main(output, batch, models):
         with torch.no_grad():
             written = stock.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=False, pad_token_id=0)
         found[f"{name} greedy"] = numpy.pad(written.numpy(), ((0, 0), (0, ids.shape[1] + 8 - written.shape[1])))
+        for side, logits in classes(folder, Path(output) / f"{name}-classifier", sides).items():
+            found[f"{name} {side} classes"] = logits
         for method, config in METHODS.items():
             model = fp.PromptForCausalLM.from_pretrained(folder, config, seed=3)
             prompt = Path(output) / f"{name}-{method}"

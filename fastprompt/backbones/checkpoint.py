@@ -107,7 +107,9 @@ class Checkpoint:
 
     @property
     def pooling(self) -> str:
-        """What a head reads by default: "mean" or "first", as the checkpoint was trained."""
+        """What a head reads by default: "mean" or "first", as the checkpoint was trained; "last" of a causal model."""
+        if self.family.causal:
+            return "last"
         sentence_encoder = self.directory / "1_Pooling" / "config.json"
         if sentence_encoder.exists():
             return "mean" if read_json(sentence_encoder).get("pooling_mode_mean_tokens") else "first"

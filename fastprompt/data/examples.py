@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
+from fastprompt.data.chat import write_instruction
 from fastprompt.errors import DataError
 from fastprompt.template import Template
 
@@ -157,3 +158,32 @@ class TaggedTokens(Selectable):
             if not tokens or len(tokens) != len(tags):
                 raise DataError(f"Row {row} has {len(tokens)} tokens and {len(tags)} tags.")
             _check_classes(tags, len(self.label_names))
+
+
+@dataclass
+class Instructions(Selectable):
+    """Instructions with their answers.
+
+    Args:
+        contexts: what an instruction is about; "" for none.
+        template: how they are written, one of `chat.CHAT_TEMPLATES`.
+
+    Raises:
+        DataError: columns of different lengths.
+    """
+
+    columns = ("instructions", "contexts", "outputs")
+
+    instructions: list[str]
+    contexts: list[str]
+    outputs: list[str]
+    template: str
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check_lengths(instructions=self.instructions, contexts=self.contexts, outputs=self.outputs)
+
+    def written(self) -> list[str]:
+        """What stands before each answer."""
+        pairs = zip(self.instructions, self.contexts, strict=True)
+        return [write_instruction(self.template, instruction, context) for instruction, context in pairs]

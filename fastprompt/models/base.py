@@ -45,13 +45,13 @@ class PromptModel(nn.Module):
         pools: whether its head reads one vector of an example; else it reads every token's.
         outputs: the names of the head's outputs where the task fixes them.
         fills_blanks: whether its texts stand in templates with a blank.
-        causal: whether it is for backbones whose tokens see only those before them.
+        causal: whether it is for backbones whose tokens see only those before them; None: for all.
     """
 
     task: ClassVar[str]
     pools: ClassVar[bool] = True
     fills_blanks: ClassVar[bool] = False
-    causal: ClassVar[bool] = False
+    causal: ClassVar[bool | None] = False
     outputs: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(
@@ -194,13 +194,18 @@ class PromptModel(nn.Module):
     @classmethod
     def _with_pooling(cls, config: MethodConfig, checkpoint: Checkpoint) -> MethodConfig:
         if cls.pools:
+            if checkpoint.family.causal and config.pooling in ("first", "prompt"):
+                raise ConfigError(
+                    f"pooling={config.pooling!r} reads a place of {checkpoint.name} that sees nothing of the text "
+                    f"behind it; a causal model takes 'last' or 'mean'."
+                )
             return config if config.pooling else dataclasses.replace(config, pooling=checkpoint.pooling)
         if config.pooling:
             raise ConfigError(f"{cls.task} reads every token and pools none; leave pooling={config.pooling!r} off.")
         return config
 
     def _check_direction(self) -> None:
-        if self.backbone.family.causal != self.causal:
+        if self.causal is not None and self.backbone.family.causal != self.causal:
             kind = "a causal" if self.backbone.family.causal else "no causal"
             mend = "there is PromptForCausalLM for it" if self.backbone.family.causal else "take one, such as Llama"
             raise ConfigError(
@@ -402,11 +407,12 @@ class PromptModel(nn.Module):
             inputs["prefix"] = prompting.deep_prefix(
                 *self.prompt(), input_ids.shape[0], dropout, self._bf16, config.shift_positions
             )
-        inputs.update(self._position_ids(inputs, input_ids))
+        inputs.update(self.position_ids(inputs, input_ids))
         return inputs
 
-    def _position_ids(self, inputs: dict[str, Any], input_ids: Any) -> dict[str, Any]:
-        """{"position_ids"} where the backbone would count others by itself."""
+    def position_ids(self, inputs: dict[str, Any], input_ids: Any) -> dict[str, Any]:
+        """{"position_ids"} where the backbone would count others by itself: of all that the attention mask of `inputs`
+        is of."""
         family = self.backbone.family
         if family.causal and not family.alibi:
             return {"position_ids": prompting.causal_positions(inputs["attention_mask"], self._shift)}

@@ -73,5 +73,9 @@ def pool(last: Any, attention_mask: Any, pooling: str | None, skipped: int) -> A
         return last[:, 0]
     if pooling == "first":
         return last[:, skipped]
-    weights = ops.cast_like(attention_mask, last)[:, skipped:, None]
+    mask = attention_mask[:, skipped:]
+    if pooling == "last":  # of all real tokens the one that has as many up to it as there are
+        counts = ops.cumsum(mask, axis=1)
+        mask = mask * ops.cast(counts == counts[:, -1:], "int64")
+    weights = ops.cast_like(mask, last)[:, :, None]
     return ops.sum(last[:, skipped:] * weights, axis=1) / ops.sum(weights, axis=1)
