@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.config import ENCODERS, METHODS, POOLINGS, method_config
+from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.data.verbalizer import read_verbalizer
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS
@@ -28,10 +29,13 @@ class TrainOptions:
     model_name_or_path: str = option("", "hub id, model folder, or saved prompt")
     task_name: str = option(
         "",
-        "glue, superglue, qa, ner, srl, lama, reviews (embedded), or classification and regression of your own texts",
+        "glue, superglue, qa, ner, srl, lama, instruction, reviews (embedded), or classification and regression of "
+        "your own texts",
     )
     dataset_name: str | None = option(None, "the task's data set: sst2, rte, copa, squad, ...")
-    data_dir: str | None = option(None, "folder with the data set's own files; without it the hub's copy is taken")
+    data_dir: str | None = option(
+        None, "folder with the data set's own files, of instructions a file too; without it the hub's copy is taken"
+    )
     text_columns: str | None = option(None, "your own texts' columns: one, or two for pairs, with a comma between")
     label_column: str = option("label", "your own labels' column")
     tag_column: int | None = option(None, "a column file's tags, counted from 1; default: the last")
@@ -39,6 +43,8 @@ class TrainOptions:
         None, "cloze of a masked language model: text with [X], [MASK] and pseudo tokens [P], or numbers as (3,3,3)"
     )
     verbalizer: str | None = option(None, "words for a cloze's labels: JSON, or a file of it")
+    chat_template: str = option(CHAT_TEMPLATES[0], "how instructions are written", choices=CHAT_TEMPLATES)
+    max_new_tokens: int = option(128, "tokens of an answer at most")
     relations: tuple | None = option(None, "lama's relations: P36 P103 ...; default: all that have facts", many=True)
     lama_vocab: str | None = option(None, "file of lama's candidate words, one a line; default: the vocabulary's words")
     backend: str | None = option(None, "framework to run on", choices=BACKENDS)
@@ -121,6 +127,7 @@ class TrainOptions:
             "per_device_eval_batch_size",
             "gradient_accumulation_steps",
             "logging_steps",
+            "max_new_tokens",
             "early_stop",
             "max_train_samples",
             "max_eval_samples",

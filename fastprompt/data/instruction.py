@@ -12,33 +12,36 @@ _HELD_OUT = 20  # of so many rows the last is for evaluation where nobody has sp
 
 
 def load_instructions(data_dir: str | Path, split: str, template: str = CHAT_TEMPLATES[0]) -> Instructions:
-    """Split "train" or "validation" of rows with the keys instruction, input (which may be missing) and output.
+    """Split "train", "validation" or "test" of rows with the keys instruction, input (which may be missing) and output.
 
     Rows that nobody has split, one .json or .jsonl file or what `Dataset.save_to_disk` made, are split here: of every
-    20 the last is for evaluation. Rows whose output is empty are left out, and counted in the notes.
+    20 the last is for evaluation. Rows whose output is empty are left out, and counted in the notes; those of a test
+    split are not asked for any.
 
     Args:
         data_dir: a file, or a folder with one, with train.json, dev.jsonl and the like, or with `datasets`' own files.
 
     Raises:
-        DataError: there is no such file, or with the line or row: a key is missing or its value is no text; or no row
-            has an output, or one alone is to be split.
+        DataError: there is no such file or split, or with the line or row: a key is missing or its value is no text; or
+            no row has an output, or one alone is to be split.
     """
     path = Path(data_dir).expanduser()
     source, rows, whole = _open(path, split)
+    if whole and split == "test":
+        raise DataError(f"{source} has no splits, and so none to predict; leave --do_predict off.")
     instructions, contexts, outputs, empty = [], [], [], []
     for row in rows:
-        instruction, output = row.get("instruction", str), row.get("output", str)
+        instruction, output = row.get("instruction", str), "" if split == "test" else row.get("output", str)
         if not instruction.strip():
             raise row.wrong("'instruction' is empty")
-        if not output.strip():
+        if not output.strip() and split != "test":
             empty.append(row.trail)
             continue
         instructions.append(instruction)
         contexts.append((row.get("input", str, type(None)) if "input" in row.value else None) or "")
         outputs.append(output)
     if not outputs:
-        raise DataError(f"{source} has no row with an output.")
+        raise DataError(f"{source} has no row{'' if split == 'test' else ' with an output'}.")
     data = Instructions(instructions, contexts, outputs, template)
     if whole:
         data = _part(data, split, source)

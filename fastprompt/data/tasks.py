@@ -16,7 +16,7 @@ from fastprompt.errors import ConfigError
 _BENCHMARKS = {"glue": load_glue, "superglue": load_superglue, "qa": load_squad}
 _OF_HUB = {"glue": tuple(GLUE), "superglue": (*SUPERGLUE, "copa"), "qa": tuple(VERSION_2), "ner": ("conll2003",)}
 _OWN = ("classification", "regression")
-_WITHOUT_TEST = ("qa", "reviews", "instruction")  # SQuAD's is not published
+_WITHOUT_TEST = ("qa", "reviews")  # SQuAD's is not published
 
 TASK_NAMES = (*_OF_HUB, "srl", "reviews", "instruction", *_OWN)
 
