@@ -12,7 +12,18 @@ KIN = {**SIZES, "num_key_value_heads": 2, "intermediate_size": 48, "max_position
 ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 CONFIGS = {
     "llama": transformers.LlamaConfig(**KIN, **ENDS, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
-    "llama-tied": transformers.LlamaConfig(**KIN, **ENDS, tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
+    "llama-tied": transformers.LlamaConfig(
+        **{**KIN, **ENDS, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
+        rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 3.0},
+    ),
+    "llama-3.1": transformers.LlamaConfig(
+        **{**KIN, "head_dim": 16},  # frequencies on both sides of the two bounds, and between them
+        **ENDS,
+        rope_parameters={
+            **{"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "original_max_position_embeddings": 32},
+            **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        },
+    ),
     "qwen2": transformers.Qwen2Config(**KIN, **ENDS, tie_word_embeddings=True),
     "qwen3": transformers.Qwen3Config(**{**KIN, "head_dim": 12}, **ENDS),
     "gpt2": transformers.GPT2Config(

@@ -1,16 +1,18 @@
 """Causal language models with prompts: what a token sees, what is learnt, what is generated, on each framework."""
 
+import json
+import shutil
 from pathlib import Path
 
 import fastprompt as fp
-from fastprompt.errors import ConfigError, DataError
+from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import backend, ops, optim
 
 import numpy
 import pytest
 
 ROOT = Path(__file__).resolve().parent
-PORTABLE = ["llama", "llama-tied", "qwen2", "qwen3", "gpt2", "bloom", "bloom-six"]
+PORTABLE = ["llama", "llama-tied", "llama-3.1", "qwen2", "qwen3", "gpt2", "bloom", "bloom-six"]
 METHODS = {
     "p-tuning-v2": fp.PTuningV2Config(pre_seq_len=3, init_std=0.5),
     "p-tuning": fp.PTuningConfig(num_virtual_tokens=3),
@@ -288,3 +290,62 @@ def test_a_text_beyond_the_models_positions_is_refused(causal):
     model = fp.PromptForCausalLM.from_pretrained(causal["llama"], METHODS["prompt-tuning"])
     with pytest.raises(ConfigError, match="leave room for 61"):
         model(ops.tensor(numpy.ones((1, 62), dtype="int64")))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "told"),
+    [
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 500.0, "factor": 2.0}}, "rope_type 'yarn'"),
+        ("qwen2", {"use_sliding_window": True}, "use_sliding_window"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+    ],
+)
+def test_what_a_portable_definition_has_not_is_refused_by_its_key(causal, tmp_path, name, setting, told):
+    shutil.copytree(causal[name], tmp_path / name)
+    config = tmp_path / name / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | setting))
+    with pytest.raises(CheckpointError, match=f"asks for {told}, which the portable definition has not; use torch"):
+        fp.PromptForCausalLM.from_pretrained(tmp_path / name, portable=True)
+
+
+def gradients_of(model, batch):
+    model.train()
+    labels = ops.tensor(numpy.where(batch["right_mask"], batch["right_ids"], -100))
+    tuned = list(model.tuned_parameters().values())
+    return ops.gradients(model.train_step(**given(batch, "right"), labels=labels)["loss"], tuned)
+
+
+@pytest.mark.parametrize(("name", "portable"), [kind for kind in kinds() if kind[0] in ("qwen3", "gpt2", "bloom")])
+def test_gradient_checkpointing_changes_no_gradient_of_a_causal_model(causal, batch, name, portable):
+    options = {"seed": 3, "portable": portable}
+    plain, saving = (
+        gradients_of(
+            fp.PromptForCausalLM.from_pretrained(causal[name], METHODS["p-tuning-v2"], **options, **more), batch
+        )
+        for more in ({}, {"gradient_checkpointing": True})
+    )
+    for one, other in zip(plain, saving, strict=True):
+        assert numpy.abs(one).max() > 0
+        numpy.testing.assert_allclose(other, one, atol=1e-6 * numpy.abs(one).max())
+
+
+@pytest.mark.parametrize("name", ["llama", "bloom"])
+def test_a_bank_reads_rows_of_several_prompts_on_a_causal_model(causal, batch, tmp_path, name):
+    configs = {"long": fp.PTuningV2Config(pre_seq_len=5, init_std=0.5), "short": fp.PTuningV2Config(pre_seq_len=2)}
+    configs["shallow"] = fp.PromptTuningConfig(num_virtual_tokens=4)
+    for number, (prompt, config) in enumerate(configs.items()):
+        model = fp.PromptForSequenceClassification.from_pretrained(causal[name], config, seed=number)
+        model.save_pretrained(tmp_path / prompt)
+    bank = fp.PromptBank.from_pretrained({prompt: tmp_path / prompt for prompt in configs})
+    inputs, names = given(batch, "left"), list(configs)
+    mixed = bank(**inputs, prompts=names).logits
+    for row, prompt in enumerate(names):
+        alone = ops.to_numpy(bank(**inputs, prompts=prompt).logits)[row]
+        numpy.testing.assert_allclose(ops.to_numpy(mixed[row]), alone, atol=1e-5)
+
+
+def test_a_bank_refuses_blooms_prefixes_that_stand_before_the_text(causal, tmp_path):
+    config = fp.PTuningV2Config(pre_seq_len=2, shift_positions=True)
+    fp.PromptForSequenceClassification.from_pretrained(causal["bloom"], config).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="stands before its text"):
+        fp.PromptBank.from_pretrained({"one": tmp_path})

@@ -109,8 +109,7 @@ class Backbone(CausalBackbone):
         head_dim = self.geometry.head_dim
         self.layers = nn.ModuleList([LlamaLayer(config, head_dim) for _ in range(config["num_hidden_layers"])])
         self.norm = RMSNorm(config["hidden_size"], config.get("rms_norm_eps", 1e-6))
-        theta = _rope_theta(config)
-        self._frequencies = (1.0 / theta ** (numpy.arange(0, head_dim, 2) / head_dim)).astype("float32")
+        self._frequencies = rope_frequencies(config, head_dim)
         self._rotation: Rotation | None = None
 
     def word_embeddings(self) -> Any:
@@ -133,11 +132,27 @@ class Backbone(CausalBackbone):
         return self.norm(hidden)
 
 
-def _rope_theta(config: dict[str, Any]) -> float:
-    """The base of the rotations' frequencies; stretched ones are not known here."""
+def rope_frequencies(config: dict[str, Any], head_dim: int) -> numpy.ndarray:
+    """The angle of a step, of each pair of a head's numbers: (head_dim / 2,) float32.
+
+    Stretched for longer texts than a model was first trained on they are divided by a factor ("linear"), or, as Llama
+    3.1 has it ("llama3"), those alone that turn too seldom within the first training's texts.
+
+    Raises:
+        CheckpointError: config.json asks for others.
+    """
     settings = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = settings.get("rope_type", settings.get("type", "default"))
-    if kind != "default" or config.get("use_sliding_window"):
-        asked = "use_sliding_window" if kind == "default" else f"rope_type {kind!r}"
+    if kind not in ("default", "linear", "llama3") or config.get("use_sliding_window"):
+        asked = "use_sliding_window" if config.get("use_sliding_window") else f"rope_type {kind!r}"
         raise CheckpointError(f"config.json asks for {asked}, which the portable definition has not; use torch.")
-    return settings.get("rope_theta", config.get("rope_theta", 10000.0))
+    theta = settings.get("rope_theta", config.get("rope_theta", 10000.0))
+    frequencies = 1.0 / theta ** (numpy.arange(0, head_dim, 2) / head_dim)
+    if kind == "linear":
+        frequencies = frequencies / settings["factor"]
+    if kind == "llama3":
+        low, high = settings["low_freq_factor"], settings["high_freq_factor"]
+        turns = settings["original_max_position_embeddings"] * frequencies / (2 * numpy.pi)
+        kept = numpy.clip((turns - low) / (high - low), 0, 1)
+        frequencies = kept * frequencies + (1 - kept) * frequencies / settings["factor"]
+    return frequencies.astype("float32")
