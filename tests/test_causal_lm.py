@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import fastprompt as fp
@@ -318,12 +319,8 @@ def gradients_of(model, batch):
 @pytest.mark.parametrize(("name", "portable"), [kind for kind in kinds() if kind[0] in ("qwen3", "gpt2", "bloom")])
 def test_gradient_checkpointing_changes_no_gradient_of_a_causal_model(causal, batch, name, portable):
     options = {"seed": 3, "portable": portable}
-    plain, saving = (
-        gradients_of(
-            fp.PromptForCausalLM.from_pretrained(causal[name], METHODS["p-tuning-v2"], **options, **more), batch
-        )
-        for more in ({}, {"gradient_checkpointing": True})
-    )
+    make = partial(fp.PromptForCausalLM.from_pretrained, causal[name], METHODS["p-tuning-v2"], **options)
+    plain, saving = (gradients_of(make(gradient_checkpointing=on), batch) for on in (False, True))
     for one, other in zip(plain, saving, strict=True):
         assert numpy.abs(one).max() > 0
         numpy.testing.assert_allclose(other, one, atol=1e-6 * numpy.abs(one).max())
