@@ -63,7 +63,9 @@ class TrainOptions:
     encoder_hidden_size: int | None = option(None, "its inner width; default: the backbone's embedding size")
     shift_positions: bool = option(False, "count the tokens' positions from pre_seq_len, as past_key_values does")
     init_std: float | None = option(None, "standard deviation of the prompt's initial values; default: the method's")
-    init: str | None = option(None, "prompt tuning's initial values: random, vocabulary or text")
+    init: str | None = option(
+        None, "initial values: random, text, or (prompt tuning) vocabulary; default: the method's"
+    )
     init_text: str | None = option(None, "the text of --init text")
     pooling: str | None = option(None, "what the head reads; default: the method's", choices=POOLINGS)
     learning_rate: float | None = option(None, "peak learning rate; default: the method's")

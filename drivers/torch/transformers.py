@@ -37,6 +37,7 @@ class _Calls:
 
     def __init__(self) -> None:
         self.recording = True
+        self.kept: list[tuple[torch.Tensor, torch.Tensor]] | None = None  # see StockBackbone.keys_and_values
         self.modules: list[nn.Module] = []
         self.shape: tuple[int, int] | None = None  # heads_kv, head_dim
         self.start(None)
@@ -115,6 +116,8 @@ def _attention(
     calls: _Calls | None = module.__dict__.get("_fastprompt_calls")
     if calls is not None and calls.recording:
         calls.record(module, key.shape[1], key.shape[3])
+    elif calls is not None and calls.kept is not None:
+        calls.kept.append((key, value))
     elif calls is not None and (prefix := calls.prefix_of(module, query.shape[0])) is not None:
         prefix_key, prefix_value = prefix
         if attention_mask is None and _is_causal(module, options) and query.shape[2] > 1:
@@ -215,6 +218,25 @@ class StockBackbone(nn.Module):
     def new_cache(self) -> DynamicCache:
         """See CausalBackbone.new_cache."""
         return DynamicCache()
+
+    def keys_and_values(self, input_ids: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """See PortableBackbone.keys_and_values.
+
+        Raises:
+            ConfigError: the family keeps an attention of its own and no cache.
+        """
+        if self.family.causal:  # BLOOM's attention shows them there alone
+            cache = self.new_cache()
+            self(input_ids, cache=cache)
+            return [(layer.keys, layer.values) for layer in cache.layers]
+        self._calls.kept = []
+        try:
+            self(input_ids)
+            if not self._calls.kept:
+                raise ConfigError(f"{self.config['model_type']} does not show its keys and values; use init='random'.")
+            return self._calls.kept
+        finally:
+            self._calls.kept = None
 
     def forward(
         self,

@@ -48,8 +48,13 @@ class Prefix(NamedTuple):
         return ops.expand(self.key[index], shape), ops.expand(self.value[index], shape)
 
 
+_recorded: list[tuple[Any, Any]] | None = None  # see PortableBackbone.keys_and_values
+
+
 def prepend(prefix: tuple[Any, Any] | None, key: Any, value: Any) -> tuple[Any, Any]:
     """A layer's keys and values (B, heads_kv, T, head_dim) behind its prefix: (B, heads_kv, P + T, head_dim)."""
+    if _recorded is not None:
+        _recorded.append((key, value))
     if prefix is None:
         return key, value
     return ops.cat([prefix[0], key], axis=2), ops.cat([prefix[1], value], axis=2)
@@ -180,6 +185,17 @@ class PortableBackbone(nn.Module):
                 states.append(hidden)
         states[-1] = self.finish(hidden)
         return states if output_hidden_states else states[-1:]
+
+    def keys_and_values(self, input_ids: Any) -> list[tuple[Any, Any]]:
+        """What the attention of every layer reads of a text (1, T), where nothing stands before it: keys and values
+        (1, heads_kv, T, head_dim)."""
+        global _recorded
+        _recorded = []
+        try:
+            self(input_ids)
+            return _recorded
+        finally:
+            _recorded = None
 
 
 def positions(config: dict[str, Any], like: Any, input_ids: Any | None, shift: int) -> Any:

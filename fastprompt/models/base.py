@@ -9,15 +9,14 @@ from fastprompt import interchange
 from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.backbones.portable import positions
-from fastprompt.config import MethodConfig, PromptTuningConfig, PTuningV2Config
-from fastprompt.data.tokenization import load_tokenizer
+from fastprompt.config import MethodConfig, PTuningV2Config
 from fastprompt.errors import BackendError, CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import backend, nn, ops
 from fastprompt.initial_values import normal
 from fastprompt.models import prompting
 from fastprompt.models.heads import make_head
 from fastprompt.models.labels import label_names_of
-from fastprompt.prompts import PrefixEncoder, PromptEmbedding, PromptEncoder
+from fastprompt.models.making import make_prompt
 
 import numpy
 
@@ -82,7 +81,7 @@ class PromptModel(nn.Module):
         self._fresh = self._initialise_head(seed)
         self.has_encoder = config.has_encoder and not collapsed
         if config.prompt_kind is not None:
-            self.prompt = self._make_prompt(seed)
+            self.prompt = make_prompt(config, checkpoint, backbone, collapsed, seed)
         if gradient_checkpointing:
             self.backbone.gradient_checkpointing = True
         self._freeze()
@@ -265,20 +264,6 @@ class PromptModel(nn.Module):
                     value = normal(seed, f"head.{name}", shape, 0.0 if name.endswith("bias") else std)
             nn.set_value(parameter, value.astype("float32"))
         return fresh
-
-    def _make_prompt(self, seed: int) -> Any:
-        config, sizes = self.method_config, self.backbone.geometry
-        if config.prompt_kind == "deep":
-            made = dataclasses.replace(config, prefix_projection=self.has_encoder)
-            return PrefixEncoder(made, self.backbone.prefix_shape, sizes.hidden_size, seed)
-        if self.has_encoder:
-            return PromptEncoder(config, sizes.embedding_size, seed)
-        tokenize = vocabulary = None
-        if isinstance(config, PromptTuningConfig) and config.init != "random":
-            vocabulary = ops.to_numpy(self.backbone.word_embeddings().weight)
-            if config.init == "text":
-                tokenize = load_tokenizer(self.checkpoint.directory).plain_ids
-        return PromptEmbedding(config, sizes.embedding_size, seed, vocabulary, tokenize)
 
     # -- what is trained ---------------------------------------------------------------------------------------------
 
