@@ -79,7 +79,8 @@ def bloom_logits(folder, prompt, ids, mask):
 def classes(folder, output, sides):
     """Saves a classifier of transformers' and gives its logits by side."""
     torch.manual_seed(1)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3, dtype=torch.float32).eval()
+    given = {"num_labels": 3, "pad_token_id": 0, "dtype": torch.float32}
+    model = AutoModelForSequenceClassification.from_pretrained(folder, **given).eval()
     model.save_pretrained(output)
     found = {}
     with torch.no_grad():

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+STORIES = SHARED / "models" / "stories260K"
 
 
 def pytest_configure(config):
@@ -103,19 +104,18 @@ def tiny(tmp_path_factory, run_python):
 
 @pytest.fixture(scope="session")
 def causal(tmp_path_factory, run_python):
-    """Folders of small random causal checkpoints: {"llama": ..., "gpt2": ..., ...}."""
+    """Folders of small random causal checkpoints, {"llama": ..., "gpt2": ..., ...}, and "stories" where it is there."""
     folder = tmp_path_factory.mktemp("causal")
     run_python("torch", ROOT / "tests" / "make_causal_checkpoints.py", folder)
-    return {path.name: path for path in folder.iterdir()}
+    return {path.name: path for path in folder.iterdir()} | ({"stories": STORIES} if STORIES.is_dir() else {})
 
 
 @pytest.fixture(scope="session")
 def stories():
     """The folder of a real pretrained decoder, 260,032 parameters."""
-    found = SHARED / "models" / "stories260K"
-    if not found.is_dir():
+    if not STORIES.is_dir():
         pytest.skip("shared/models/stories260K is not there")
-    return found
+    return STORIES
 
 
 @pytest.fixture(scope="session")
