@@ -49,7 +49,10 @@ def answer(
     if isinstance(data, SquadData):
         data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
         notes += data.notes
-    shown = ClozeTexts(data.texts, [0] * len(data), model.method_config.template) if model.fills_blanks else data
+    shown = data
+    if model.fills_blanks:
+        template, causal = model.method_config.template, model.backbone.family.causal
+        shown = ClozeTexts(data.texts, [0] * len(data), template, causal)
     rows = encode(shown, tokenizer, max_length, notes)
     logits = _logits(model, rows, PadBatch(tokenizer.pad_token_id), options.per_device_eval_batch_size)
     return _answers(data, model, rows, logits, options)

@@ -149,7 +149,7 @@ def _loader(options: TrainOptions, model: PromptModel, data: TaskData, shuffle: 
         data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
         notes += data.notes
     if model.task == _CLOZE:
-        data = ClozeTexts(data.texts, data.labels, model.method_config.template)
+        data = ClozeTexts(data.texts, data.labels, model.method_config.template, model.backbone.family.causal)
     size = options.per_device_train_batch_size if shuffle else options.per_device_eval_batch_size
     settings = {"batch_size": size, "shuffle": shuffle, "max_length": max_length, "seed": options.seed, "notes": notes}
     loader = make_dataloader(data, tokenizer, **settings)

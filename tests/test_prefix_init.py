@@ -1,8 +1,5 @@
 """A deep prefix that starts as a text: the backbone's own keys and values of it."""
 
-import json
-import shutil
-
 import fastprompt as fp
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, ops
@@ -17,23 +14,6 @@ KINDS += [(name, False) for name, _ in KINDS] if backend() == "torch" else []
 
 def config(**options):
     return fp.PTuningV2Config(init="text", init_text=" ".join(f"w{i}" for i in TEXT), **options)
-
-
-@pytest.fixture
-def worded(causal, tmp_path):
-    """A causal model's folder with a tokenizer: name -> folder."""
-
-    def make(name):
-        folder = shutil.copytree(causal[name], tmp_path / name)
-        vocabulary = {"<unk>": 0, **{f"w{i}": i for i in range(1, 99)}}
-        tokenizer = {
-            **{"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}},
-            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
-        }
-        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-        return folder
-
-    return make
 
 
 def logits(folder, made, portable, ids):

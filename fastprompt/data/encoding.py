@@ -45,7 +45,7 @@ def _texts(
 def _blanks(
     data: ClozeTexts, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    rows = Template(data.template).lay_out(data.texts, tokenizer, max_length)
+    rows = Template(data.template).lay_out(data.texts, tokenizer, max_length, data.causal)
     return [{**row, "labels": label} for row, label in zip(rows, data.labels, strict=True)]
 
 

@@ -82,22 +82,26 @@ class ClozeTexts(Selectable):
     Args:
         labels: indices of a verbalizer's labels, or ids of words.
         template: as `fastprompt.template` says.
+        causal: whether they are for a causal model, which reads up to the blank.
 
     Raises:
         DataError: columns of different lengths, or a label that is no index.
-        ConfigError: the template has no blank or no place for the text, or two.
+        ConfigError: the template has no blank or no place for the text, or two, or for a causal model words behind it.
     """
 
     columns = ("texts", "labels")
     texts: list[str]
     labels: list[int]
     template: str
+    causal: bool = False
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _check_lengths(texts=self.texts, labels=self.labels)
         _check_classes(self.labels, sys.maxsize)
-        Template(self.template)
+        template = Template(self.template)
+        if self.causal:
+            template.check_blank_is_last()
 
 
 @dataclass

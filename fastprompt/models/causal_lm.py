@@ -4,28 +4,14 @@ from typing import Any
 
 from fastprompt.backbones.checkpoint import read_json
 from fastprompt.data.encoding import IGNORED
-from fastprompt.errors import CheckpointError, ConfigError
-from fastprompt.framework import nn, ops
+from fastprompt.errors import ConfigError
+from fastprompt.framework import ops
 from fastprompt.models.base import ModelOutput, PromptModel
 from fastprompt.models.generation import Reader, check_request, sample
+from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
 
 import numpy
-
-
-class VocabularyHead(nn.Module):
-    """States (..., hidden) -> scores of words (..., vocab_size), by a matrix of its own or by the word embeddings."""
-
-    def __init__(self, config: dict[str, Any], hidden: int, tied: bool) -> None:
-        super().__init__()
-        self.tied = tied
-        if not tied:
-            self.lm_head = nn.Linear(hidden, config["vocab_size"], bias=False)
-
-    def forward(self, states: Any, embeddings: Any) -> Any:
-        if not self.tied:
-            return self.lm_head(states)
-        return ops.linear(states, ops.cast_like(embeddings.weight, states))
 
 
 class PromptForCausalLM(PromptModel):
@@ -47,11 +33,7 @@ class PromptForCausalLM(PromptModel):
         return [], None
 
     def _make_head(self, hidden_size: int) -> Any:
-        tied = self.checkpoint.config.get("tie_word_embeddings", self.checkpoint.family.tied)
-        head = VocabularyHead(self.checkpoint.config, hidden_size, tied)
-        if not tied and not self.checkpoint.tensors(only={"head:lm_head.weight"}):
-            raise CheckpointError(f"{self.checkpoint.name} lacks the tensor lm_head.weight; is it a language model?")
-        return head
+        return make_lm_head(self.checkpoint)
 
     def _is_frozen_head(self, name: str) -> bool:
         return self.method_config.method != "linear-probe"
