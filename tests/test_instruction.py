@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import fastprompt as fp
 from fastprompt.data.chat import write_instruction
@@ -12,10 +13,8 @@ from fastprompt.interchange import read_prompt
 
 import numpy
 import pytest
-import tokenizers
-from safetensors.numpy import save_file
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
+ROOT = Path(__file__).resolve().parents[1]
 ROWS = [
     {"instruction": "Name three colours.", "input": "", "output": "Red, green and blue."},
     {"instruction": "翻译成英文。", "input": "你好，世界。", "output": "Hello, world."},
@@ -26,41 +25,11 @@ HIDDEN, LAYERS, HEADS, LENGTH = 32, 2, 4, 5
 
 
 @pytest.fixture(scope="module")
-def bloom(tmp_path_factory):
-    """A small random model in BLOOM's layout with a byte-level tokenizer of its own, made without any framework."""
-    folder = tmp_path_factory.mktemp("bloom")
-    made = tokenizers.Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    special = ["<unk>", "<s>", "</s>", "<pad>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
-    made.train_from_iterator([text for row in ROWS for text in row.values()], trainer)
-    made.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<pad>", "eos_token": "</s>"}))
-    words = made.get_vocab_size()
-    config = {"model_type": "bloom", "vocab_size": words, "hidden_size": HIDDEN, "n_layer": LAYERS, "n_head": HEADS}
-    config |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
-    (folder / "config.json").write_text(json.dumps(config))
-    draw = numpy.random.default_rng(0)
-    shapes = {"word_embeddings.weight": (words, HIDDEN)}
-    norms = ["word_embeddings_layernorm", "ln_f"]
-    for layer in range(LAYERS):
-        norms += [f"h.{layer}.input_layernorm", f"h.{layer}.post_attention_layernorm"]
-        for name, (out, width) in {
-            "self_attention.query_key_value": (3 * HIDDEN, HIDDEN),
-            "self_attention.dense": (HIDDEN, HIDDEN),
-            "mlp.dense_h_to_4h": (4 * HIDDEN, HIDDEN),
-            "mlp.dense_4h_to_h": (HIDDEN, 4 * HIDDEN),
-        }.items():
-            shapes |= {f"h.{layer}.{name}.weight": (out, width), f"h.{layer}.{name}.bias": (out,)}
-    tensors = {name: draw.standard_normal(shape) * 0.2 for name, shape in shapes.items()}
-    tensors |= {f"{name}.weight": numpy.ones(HIDDEN) for name in norms}
-    tensors |= {f"{name}.bias": numpy.zeros(HIDDEN) for name in norms}
-    save_file(
-        {f"transformer.{name}": x.astype("float32") for name, x in tensors.items()},
-        folder / "model.safetensors",
-    )
+def bloom(tmp_path_factory, run_python):
+    """A small random model in BLOOM's layout, in whose vocabulary every byte is a token."""
+    folder = tmp_path_factory.mktemp("bloom") / "model"
+    sizes = ("--hidden_size", HIDDEN, "--layers", LAYERS, "--heads", HEADS, "--vocab_size", 300)
+    run_python("torch", ROOT / "examples" / "make_bloom.py", folder, *sizes)
     return folder
 
 
@@ -227,3 +196,16 @@ def test_shallow_prompts_are_tuned_on_instructions_too(bloom, rows, tmp_path, me
     assert math.isfinite(metrics["perplexity"])
     layers = 3 * (HIDDEN * HIDDEN + HIDDEN) if method[0] == "p-tuning" else 0
     assert metrics["trainable_parameters"] == LENGTH * HIDDEN + layers
+
+
+@pytest.mark.once
+def test_the_table_of_costs_has_a_row_for_each_way_to_tune(bloom, shared_data, tmp_path, run_python):
+    data = shared_data("alpaca_zh") / "alpaca_zh_3k.json"
+    given = ("--output_dir", tmp_path, "--samples", 8, "--without", "prompt-tuning", "p-tuning(LSTM)")
+    told = run_python("torch", ROOT / "examples" / "instruction_costs.py", bloom, data, *given).stdout
+    found = {line.split()[1]: line for line in told.splitlines() if "GiB" in line}
+    layers = 3 * (HIDDEN * HIDDEN + HIDDEN)
+    tuned = {"p-tuning(MLP)": 10 * HIDDEN + layers, "p-tuning-v2": 10 * 2 * LAYERS * HIDDEN}
+    assert list(found) == ["fine-tuning", *tuned]
+    for name, count in tuned.items():
+        assert f" {count:,} " in found[name]
