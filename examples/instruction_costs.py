@@ -34,7 +34,7 @@ def train(options: argparse.Namespace, name: str) -> dict:
         *(sys.executable, "-m", "fastprompt.cli", "train", "--backend", options.backend, "--task_name", "instruction"),
         *("--model_name_or_path", options.model, "--data_dir", options.data, "--output_dir", output, *ROWS[name]),
         *("--max_train_samples", options.samples, "--do_train", "--per_device_train_batch_size", 1),
-        *("--gradient_accumulation_steps", 8, "--logging_steps", 1),
+        *("--gradient_accumulation_steps", 8, "--max_seq_length", 256, "--logging_steps", 1),
     ]
     if options.bf16 and name != "fine-tuning":  # a backbone that is trained stays in float32
         command.append("--bf16")
