@@ -36,8 +36,8 @@ _ANSWER_OPTIONS = [
     "chat_template",
 ]
 _TASK_OPTIONS = [
-    *("task_name", "dataset_name", "data_dir", "max_eval_samples", "bf16", "text_columns", "label_column"),
-    *("tag_column", *_ANSWER_OPTIONS),
+    *("task_name", "dataset_name", "data_dir", "max_eval_samples", "text_columns", "label_column"),
+    *("bf16", "load_in_8bit", "load_in_4bit", "tag_column", *_ANSWER_OPTIONS),
 ]
 
 

@@ -88,6 +88,8 @@ class TrainOptions:
     )
     attention_probs_dropout_prob: float | None = option(None, "dropout of attention; default: the checkpoint's")
     bf16: bool = option(False, "keep the frozen backbone in bfloat16")
+    load_in_8bit: bool = option(False, "keep the frozen backbone's linear layers in 8 bits (torch, bitsandbytes)")
+    load_in_4bit: bool = option(False, "keep them in 4 bits, as QLoRA does")
     seed: int = option(11, "seeds initial values, batches and dropout")
     logging_steps: int = option(50, "a line of history every so many steps")
     do_train: bool = option(False, "train; with none of the three --do_..., train and evaluate")

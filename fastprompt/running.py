@@ -110,6 +110,8 @@ def load_model(options: TrainOptions, device: str, data: TaskData | None = None)
     settings: dict[str, Any] = {
         "seed": options.seed,
         "bf16": options.bf16,
+        "load_in_8bit": options.load_in_8bit,
+        "load_in_4bit": options.load_in_4bit,
         "gradient_checkpointing": options.gradient_checkpointing,
         "hidden_dropout_prob": options.hidden_dropout_prob,
         "attention_probs_dropout_prob": options.attention_probs_dropout_prob,

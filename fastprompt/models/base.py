@@ -64,6 +64,7 @@ class PromptModel(nn.Module):
         problem_type: str | None = None,
         seed: int = 0,
         bf16: bool = False,
+        bits: int | None = None,
         gradient_checkpointing: bool = False,
         collapsed: bool = False,
     ) -> None:
@@ -85,9 +86,10 @@ class PromptModel(nn.Module):
         if gradient_checkpointing:
             self.backbone.gradient_checkpointing = True
         self._freeze()
+        self._sizes = {name: int(numpy.prod(tuple(p.shape))) for name, p in self.named_tensors().items()}
         self._bf16 = bf16
-        if bf16:
-            self._keep_in_bf16()
+        if bf16 or bits:
+            self._make_smaller(bits)
         self._first_step_checked = False
 
     # -- making ------------------------------------------------------------------------------------------------------
@@ -104,6 +106,8 @@ class PromptModel(nn.Module):
         backbone: str | Path | None = None,
         seed: int = 0,
         bf16: bool = False,
+        load_in_8bit: bool = False,
+        load_in_4bit: bool = False,
         gradient_checkpointing: bool = False,
         portable: bool = False,
         hidden_dropout_prob: float | None = None,
@@ -121,6 +125,7 @@ class PromptModel(nn.Module):
             backbone: where the backbone of a saved prompt lies, if not where its file says.
             seed: seeds the initial values of prompt and head.
             bf16: keep a frozen backbone in bfloat16; prompt and head stay in float32.
+            load_in_8bit, load_in_4bit: keep a frozen backbone's linear layers in so many bits (torch, bitsandbytes).
             gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
             portable: on torch, take the portable definition instead of the stock transformers model.
             hidden_dropout_prob: dropout of hidden states, prefix and head. None: 0 where the backbone is frozen, for
@@ -131,6 +136,8 @@ class PromptModel(nn.Module):
             CheckpointError: something of backbone or prompt is missing, cut, or does not fit the other.
             ConfigError: an option's value cannot work.
         """
+        if load_in_8bit and load_in_4bit:
+            raise ConfigError("load_in_8bit and load_in_4bit exclude each other; choose one.")
         saved = interchange.read_prompt(model_name_or_path) if interchange.is_prompt(model_name_or_path) else None
         if saved is not None:
             if config is not None:
@@ -165,6 +172,7 @@ class PromptModel(nn.Module):
             problem_type=problem_type,
             seed=seed,
             bf16=bf16,
+            bits=8 if load_in_8bit else 4 if load_in_4bit else None,
             gradient_checkpointing=gradient_checkpointing,
             collapsed=saved is not None and saved.collapsed,
         )
@@ -325,15 +333,18 @@ class PromptModel(nn.Module):
 
     def count_parameters(self) -> tuple[int, int]:
         """(tuned, total) numbers of parameters."""
-        sizes = {name: int(numpy.prod(tuple(p.shape))) for name, p in self.named_tensors().items()}
-        return sum(sizes[name] for name in self.tuned_parameters()), sum(sizes.values())
+        return sum(self._sizes[name] for name in self.tuned_parameters()), sum(self._sizes.values())
 
-    def _keep_in_bf16(self) -> None:
+    def _make_smaller(self, bits: int | None) -> None:
         if self.method_config.tunes_backbone:
+            named = f"load_in_{bits}bit" if bits else "bf16"
             raise ConfigError(
-                f"{self.method_config.method} trains the backbone, which bf16 keeps frozen; leave bf16 off."
+                f"{self.method_config.method} trains the backbone, which {named} keeps frozen; leave {named} off."
             )
-        nn.to_bf16(self.backbone)
+        if self._bf16:
+            nn.to_bf16(self.backbone)
+        if bits:
+            nn.quantize(self.backbone, bits)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
