@@ -55,12 +55,14 @@ def _load_portable(checkpoint: Checkpoint, config: dict[str, Any]) -> Any:
         backbone = module.Backbone(config)
     except KeyError as error:
         raise CheckpointError(f"config.json of {checkpoint.name} lacks {error}; fetch it again.") from error
-    tensors = checkpoint.tensors()
-    for name, parameter in backbone.stock_parameters().items():
-        if name not in tensors:
-            raise CheckpointError(f"{checkpoint.name} lacks the tensor {name}; is it a {checkpoint.model_type} model?")
-        wanted, found = tuple(parameter.shape), tensors[name].shape
+    missing = backbone.stock_parameters()
+    for name, value in checkpoint.read(only=missing):
+        parameter = missing.pop(name)
+        wanted, found = tuple(parameter.shape), value.shape
         if wanted != found:
             raise CheckpointError(f"{checkpoint.name}: {name} has the shape {found}, config.json asks for {wanted}.")
-        nn.set_value(parameter, tensors[name].astype("float32"))
+        nn.set_value(parameter, value.astype("float32"))
+    if missing:
+        name = next(iter(missing))
+        raise CheckpointError(f"{checkpoint.name} lacks the tensor {name}; is it a {checkpoint.model_type} model?")
     return backbone
