@@ -6,8 +6,8 @@ import shutil
 
 import fastprompt as fp
 from fastprompt.backbones.checkpoint import Checkpoint
-from fastprompt.config import PREFIX_PARTS
-from fastprompt.errors import CheckpointError, ConfigError, DataError
+from fastprompt.config import PREFIX_PARTS, method_config
+from fastprompt.errors import CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import ops, optim
 
 import numpy
@@ -393,7 +393,7 @@ def test_an_initial_text_is_read_with_the_checkpoints_tokenizer(folders):
 # --- what is saved ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["t5", "bart"])
+@pytest.mark.parametrize("name", ["t5", "flan-t5", "bart"])
 @pytest.mark.parametrize("config", [*METHODS.values(), fp.FineTuningConfig()], ids=lambda config: config.method)
 def test_a_saved_prompt_gives_the_same_logits(folders, tmp_path, name, config):
     model = model_of(folders[name], config, seed=5)
@@ -524,6 +524,20 @@ def test_an_encoder_decoder_that_is_not_known_is_refused_by_its_name(tmp_path):
     transformers.AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="is a pegasus model; of encoder-decoders fastprompt knows t5, mt5, bart"):
         model_of(tmp_path)
+
+
+def test_a_transformers_that_computes_attention_otherwise_is_refused(folders, monkeypatch):
+    attention = transformers.models.t5.modeling_t5.ALL_ATTENTION_FUNCTIONS
+    monkeypatch.setattr(type(attention), "get_interface", lambda self, name, default: default)
+    for config in (METHODS["p-tuning-v2"], METHODS["prompt-tuning"]):
+        with pytest.raises(CheckpointError, match=r"transformers [\d.]+ computes t5's attention not as"):
+            model_of(folders["t5"], config)
+
+
+@pytest.mark.parametrize(("method", "name"), [("linear-probe", "t5"), ("bitfit", "flan-t5")])
+def test_a_method_that_finds_nothing_to_train_is_refused(folders, method, name):
+    with pytest.raises(TrainingError, match=f"{method} finds nothing to train in .* use another method"):
+        model_of(folders[name], method_config(method))
 
 
 @pytest.mark.parametrize("backend", ["paddle", "jittor"])

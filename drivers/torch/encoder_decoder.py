@@ -1,7 +1,8 @@
 """Stock `transformers` encoder-decoders as backbones: T5, mT5 and BART.
 
 A prefix enters at three kinds of attention: the encoder's to its text, the decoder's to what it has written, and the
-decoder's to the encoder's states (cross-attention). Each has keys and values of its own.
+decoder's to the encoder's states (cross-attention). Each has keys and values of its own. A prefix stands at no
+position: none of BART's are taken, and T5's bias, which says what a distance is worth, is 0 for it.
 """
 
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.portable import Prefix
 from fastprompt.drivers.torch import transformers as stock
+from fastprompt.errors import CheckpointError
 
 import torch
-from transformers import DynamicCache, EncoderDecoderCache
+from transformers import DynamicCache, EncoderDecoderCache, __version__
 
 # part -> queries and keys of its attention in the recording pass, over 2 tokens of the encoder and 3 of the decoder
 _LENGTHS = {"encoder": (2, 2), "decoder": (3, 3), "cross": (3, 2)}
@@ -33,15 +35,15 @@ class EncoderDecoderBackbone(stock.StockBackbone):
     def _find_attention(self) -> None:
         super()._find_attention()
         self._parts = {part: self._calls.of_lengths(*lengths) for part, lengths in _LENGTHS.items()}
+        if not all(calls.modules for calls in self._parts.values()):  # its masks would be none either
+            raise CheckpointError(
+                f"transformers {__version__} computes {self.config['model_type']}'s attention not as fastprompt knows "
+                f"it, by a call of AttentionInterface; 5.23 does."
+            )
 
     @property
     def prefix_shapes(self) -> dict[str, tuple[int, int, int]]:
-        """(layers, heads_kv, head_dim) of each part.
-
-        Raises:
-            CheckpointError: the family keeps an attention of its own, which takes no prefix.
-        """
-        _ = self.prefix_shape  # refuses
+        """(layers, heads_kv, head_dim) of each part."""
         return {part: (len(calls.modules), *calls.shape) for part, calls in self._parts.items()}
 
     def new_cache(self) -> _Cache:

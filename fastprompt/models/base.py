@@ -312,7 +312,12 @@ class PromptModel(nn.Module):
             )
             (nn.unfreeze if tuned else nn.freeze)(parameter)
         if self.method_config.trains and not self.tuned_parameters():
-            raise TrainingError(f"{method} with train_head=False trains nothing; use train_head=True.")
+            if not self.method_config.train_head:
+                raise TrainingError(f"{method} with train_head=False trains nothing; use train_head=True.")
+            raise TrainingError(
+                f"{method} finds nothing to train in {self.checkpoint.name} ({self.checkpoint.model_type}), whose head "
+                f"is not trained; use another method."
+            )
 
     def named_tensors(self) -> dict[str, Any]:
         """Every parameter by the name that transformers gives it ("bert.encoder...", "classifier.weight"); the

@@ -1,6 +1,7 @@
 """Encoder-decoder language models: an answer to a text, learnt from labels and generated token by token."""
 
 import dataclasses
+from functools import cached_property
 from typing import Any
 
 from fastprompt.backbones.checkpoint import Checkpoint
@@ -21,8 +22,9 @@ import numpy
 class PromptForSeq2SeqLM(LanguageModel):
     """A prompt-tuned encoder-decoder; `from_pretrained` makes one.
 
-    A deep prefix stands before the parts that its configuration names (`prefix_parts`), a shallow prompt before the
-    encoder's input. The head is the checkpoint's own, and frozen with the backbone. It runs on torch.
+    A deep prefix stands before the keys and values of the parts that its configuration names (`prefix_parts`), and at
+    no position; a shallow prompt stands before the encoder's input. The head is the checkpoint's own, and frozen with
+    the backbone. It runs on torch.
     """
 
     task = "seq2seq_lm"
@@ -93,8 +95,9 @@ class PromptForSeq2SeqLM(LanguageModel):
         """Labels (B, T) one place later, behind the token that the decoder starts with."""
         kept = ops.cast(labels != IGNORED, "int64")
         tokens = labels * kept + (padding_id(self.checkpoint.config) or 0) * (1 - kept)
-        return ops.cat([tokens[:, :1] * 0 + self._first_token(), tokens[:, :-1]], axis=1)
+        return ops.cat([tokens[:, :1] * 0 + self._first_token, tokens[:, :-1]], axis=1)
 
+    @cached_property
     def _first_token(self) -> int:
         """What the decoder starts with."""
         token = self._generation_settings().get("decoder_start_token_id")
@@ -116,7 +119,7 @@ class PromptForSeq2SeqLM(LanguageModel):
         self, ids: numpy.ndarray, mask: numpy.ndarray, like: Any, max_new_tokens: int
     ) -> tuple[DecoderReader, numpy.ndarray, numpy.ndarray]:
         self._check_answer(max_new_tokens)
-        first = numpy.full((len(ids), 1), self._first_token(), dtype="int64")
+        first = numpy.full((len(ids), 1), self._first_token, dtype="int64")
         return DecoderReader(self, like, ids, mask), first, numpy.ones_like(first)
 
     def _forced_tokens(self, settings: dict[str, Any], max_new_tokens: int) -> dict[int, int]:
