@@ -526,6 +526,16 @@ def test_an_encoder_decoder_that_is_not_known_is_refused_by_its_name(tmp_path):
         model_of(tmp_path)
 
 
+def test_doors_that_encoder_decoders_have_not_yet_are_refused_by_name(folders, tmp_path, command):
+    model_of(folders["t5"]).save_pretrained(tmp_path / "prompt")
+    for tool in ("peft", "paddlenlp"):
+        with pytest.raises(CheckpointError, match="cannot be written for"):
+            fp.export_prompt(tool, tmp_path / "prompt", tmp_path / tool)
+    done = command("predict", "--model_name_or_path", tmp_path / "prompt", stdin=b"word4 word5\n", check=False)
+    assert done.returncode == 1
+    assert b"predict does not write answers for seq2seq_lm" in done.stderr.splitlines()[-1]
+
+
 def test_a_transformers_that_computes_attention_otherwise_is_refused(folders, monkeypatch):
     attention = transformers.models.t5.modeling_t5.ALL_ATTENTION_FUNCTIONS
     monkeypatch.setattr(type(attention), "get_interface", lambda self, name, default: default)
