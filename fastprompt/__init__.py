@@ -31,6 +31,7 @@ _EXPORTS = {
     "PromptForQuestionAnswering": "fastprompt.models.question_answering",
     "PromptForMultipleChoice": "fastprompt.models.multiple_choice",
     "PromptForCausalLM": "fastprompt.models.causal_lm",
+    "PromptForSeq2SeqLM": "fastprompt.models.seq2seq_lm",
     "PromptForMaskedLM": "fastprompt.models.masked_lm",
     "Template": "fastprompt.template",
     "load_prompt_model": "fastprompt.models.auto",

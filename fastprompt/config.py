@@ -14,6 +14,7 @@ from fastprompt.template import Template
 POOLINGS = ("first", "last", "mean", "prompt")
 INITS = ("random", "vocabulary", "text")
 ENCODERS = ("lstm", "mlp")
+PREFIX_PARTS = ("encoder", "decoder", "cross")
 
 
 @dataclass(kw_only=True)
@@ -110,6 +111,9 @@ class PTuningV2Config(MethodConfig):
         init_text: the text of init="text".
         shift_positions: count the tokens' positions from `pre_seq_len`, as `past_key_values` does (P-Tuning v2's own
             code, PEFT); otherwise from 0.
+        prefix_parts: of an encoder-decoder, which attention has a prefix: the "encoder"'s to its text, the "decoder"'s
+            to what it has written, the decoder's to the encoder's states ("cross"). Each has keys and values of its
+            own, and under projection a network of its own. None: all three (Li and Liang, 2021, arXiv:2101.00190).
     """
 
     method: ClassVar[str] = "p-tuning-v2"
@@ -123,11 +127,14 @@ class PTuningV2Config(MethodConfig):
     init: str = "random"
     init_text: str | None = None
     shift_positions: bool = False
+    prefix_parts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least_one("pre_seq_len", self.pre_seq_len)
         _at_least_one("prefix_hidden_size", self.prefix_hidden_size)
+        if self.prefix_parts is not None:
+            self.prefix_parts = _some_of("prefix_parts", self.prefix_parts, PREFIX_PARTS)
         _probability("prefix_dropout", self.prefix_dropout)
         _positive("init_std", self.init_std)
         _check_init(self.init, self.init_text, ("random", "text"))
@@ -314,6 +321,15 @@ def method_config(method: str, **options: Any) -> MethodConfig:
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ConfigError(f"{name} is {value!r}; it is one of {', '.join(allowed)}.")
+
+
+def _some_of(name: str, values: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """`values` in the order of `allowed`."""
+    if not isinstance(values, list | tuple) or not values or len(set(values)) < len(values):
+        raise ConfigError(f"{name} is {values!r}; it holds one or more of {', '.join(allowed)}, each once.")
+    for value in values:
+        _one_of(name, value, allowed)
+    return tuple(value for value in allowed if value in values)
 
 
 def _at_least_one(name: str, value: Any) -> None:

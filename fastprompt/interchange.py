@@ -1,9 +1,10 @@
 """The prompt file, one for all frameworks: prompt_config.json beside prompt.safetensors.
 
 It holds what was tuned and not the backbone: `key` and `value` [layers, heads_kv, pre_seq_len, head_dim] of a deep
-prefix or `embedding` [length, embedding_size] of a shallow prompt, the head under its Hugging Face names, the weights
-of an encoder that made the prompt ("prompt.mlp_head.0.weight"), and tuned backbone tensors of a yardstick. Without
-its encoder a prompt is "collapsed": it works, and trains on, as what the encoder made.
+prefix, on an encoder-decoder `encoder.key` and so on for each part, or `embedding` [length, embedding_size] of a
+shallow prompt, the head under its Hugging Face names, the weights of an encoder that made the prompt
+("prompt.mlp_head.0.weight"), and tuned backbone tensors of a yardstick. Without its encoder a prompt is "collapsed": it
+works, and trains on, as what the encoder made.
 """
 
 import dataclasses
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 CONFIG_FILE = "prompt_config.json"
 TENSOR_FILE = "prompt.safetensors"
 FORMAT_VERSION = 1
-PROMPT_TENSORS: dict[str | None, tuple[str, ...]] = {"deep": ("key", "value"), "shallow": ("embedding",), None: ()}
+_PROMPT_TENSORS: dict[str | None, tuple[str, ...]] = {"deep": ("key", "value"), "shallow": ("embedding",), None: ()}
+_ADDED = {"problem_type": None, "prefix_parts": None}  # keys that the first files had not
 
 
 @dataclass
@@ -66,6 +68,13 @@ class SavedPrompt:
             )
 
 
+def prompt_tensors(config: MethodConfig) -> tuple[str, ...]:
+    """What the tensors of a method's prompt are called."""
+    names = _PROMPT_TENSORS[config.prompt_kind]
+    parts = getattr(config, "prefix_parts", None)
+    return tuple(f"{part}.{name}" for part in parts for name in names) if parts else names
+
+
 def is_prompt(directory: str | Path) -> bool:
     return (Path(directory).expanduser() / CONFIG_FILE).is_file()
 
@@ -101,7 +110,7 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
     """
     directory = Path(directory).expanduser()
     path = directory / CONFIG_FILE
-    content = _read_config(directory)
+    content = _ADDED | _read_config(directory)
     try:
         kind = METHODS[content["method"]]
         fields = {field.name for field in dataclasses.fields(kind)}
@@ -116,7 +125,7 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
             model_type=content["backbone"]["model_type"],
             fingerprint=content["backbone"]["fingerprint"],
             tensors=read_tensors(directory / TENSOR_FILE),
-            problem_type=content.get("problem_type"),  # the first files had none: one output was not yet a number
+            problem_type=content["problem_type"],
         )
         shapes = content["tensors"]
     except (KeyError, TypeError) as error:

@@ -15,7 +15,7 @@ from fastprompt.data.squad_answers import best_spans, choose_answers
 from fastprompt.data.squad_windows import SquadWindows, make_windows
 from fastprompt.data.tasks import TaskData
 from fastprompt.data.tokenization import Tokenizer, load_tokenizer
-from fastprompt.errors import DataError
+from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.labels import LABELS, NUMBERS
@@ -227,15 +227,21 @@ def read_lines(
 
     Raises:
         DataError: with the line: it is not such an object, or differs from the others.
+        ConfigError: the model's task has no lines of input.
     """
-    reader = {
+    readers = {
         "sequence_classification": _read_texts,
         "masked_lm": _read_texts,
         "multiple_choice": _read_choices,
         "token_classification": _read_tokens,
         "question_answering": partial(_read_questions, version_2=version_2),
         "causal_lm": partial(_read_instructions, chat_template=chat_template),
-    }[model.task]
+    }
+    if model.task not in readers:
+        raise ConfigError(
+            f"predict does not write answers for {model.task}; fp.load_prompt_model(folder).generate(...) does."
+        )
+    reader = readers[model.task]
     if structured or model.task in STRUCTURED:
         return reader(model, [_parsed(line) for line in lines])
     key, read = {"token_classification": ("tokens", str.split), "causal_lm": ("instruction", str)}.get(

@@ -61,6 +61,8 @@ def export(model: "PromptModel", path: str | Path, overwrite: bool) -> None:
         raise ConfigError(f"{path} is a folder; name a file in it.")
     if not path.parent.is_dir():
         raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}; make it first.")
+    if model.backbone.family.encoder_decoder:
+        raise ConfigError(f"{model.task} has no exported form: its decoder is run again for every token.")
     if model.fills_blanks:
         raise ConfigError(f"{model.task} has no exported form: its graph would have to be told where the blanks are.")
     if any(parameter.dtype is not torch.float32 for parameter in model.parameters()):

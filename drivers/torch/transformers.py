@@ -1,9 +1,10 @@
-"""Stock `transformers` encoders as backbones, the prefix entering at their attention.
+"""Stock `transformers` encoders and decoders as backbones, the prefix entering at their attention.
 
 `past_key_values` is no way in: half of the families never take it, and gradient checkpointing drops it. Instead one
 attention function is registered in transformers' AttentionInterface, with its mask function beside it (without one the
 mask is None and padding is attended to). It prepends the layer's keys and values, widens the mask, and hands on to
-the stock scaled-dot-product attention. Families that do not call it are a matter of attention_patches.py.
+the stock scaled-dot-product attention. Families that do not call it are a matter of attention_patches.py, those with
+encoder and decoder of encoder_decoder.py.
 """
 
 import contextlib
@@ -12,12 +13,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastprompt.backbones.checkpoint import Checkpoint
-from fastprompt.backbones.family import family_of, geometry
+from fastprompt.backbones.family import FAMILIES, family_of, geometry
 from fastprompt.backbones.portable import Prefix
 from fastprompt.drivers.torch.attention_patches import PATCHES, patch_attention
 from fastprompt.errors import CheckpointError, ConfigError
 
 import torch
+import torch.nn.functional as F
 import transformers
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel, DynamicCache
@@ -39,7 +41,8 @@ class _Calls:
         self.recording = True
         self.kept: list[tuple[torch.Tensor, torch.Tensor]] | None = None  # see StockBackbone.keys_and_values
         self.modules: list[nn.Module] = []
-        self.shape: tuple[int, int] | None = None  # heads_kv, head_dim
+        self._shapes: list[tuple[int, int]] = []  # heads_kv, head_dim
+        self._lengths: list[tuple[int, int] | None] = []  # of queries and keys
         self.start(None)
 
     def start(self, prefix: Prefix | None) -> None:
@@ -49,9 +52,25 @@ class _Calls:
         self._widened: dict[int, torch.Tensor] = {}
         self._causal: torch.Tensor | None = None
 
-    def record(self, module: nn.Module, heads_kv: int, head_dim: int) -> None:
+    def record(self, module: nn.Module, heads_kv: int, head_dim: int, lengths: tuple[int, int] | None = None) -> None:
         self.modules.append(module)
-        self.shape = (heads_kv, head_dim)
+        self._shapes.append((heads_kv, head_dim))
+        self._lengths.append(lengths)
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(heads_kv, head_dim); None where no call was seen."""
+        return self._shapes[0] if self._shapes else None
+
+    def of_lengths(self, queries: int, keys: int) -> "_Calls":
+        """Those calls alone that were recorded with so many queries and keys."""
+        found = _Calls()
+        for module, shape, lengths in zip(self.modules, self._shapes, self._lengths, strict=True):
+            if lengths == (queries, keys):
+                found.record(module, *shape, lengths)
+                module.__dict__["_fastprompt_calls"] = found
+        found.finish_recording()
+        return found
 
     def finish_recording(self) -> None:
         self.recording = False
@@ -115,7 +134,7 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     calls: _Calls | None = module.__dict__.get("_fastprompt_calls")
     if calls is not None and calls.recording:
-        calls.record(module, key.shape[1], key.shape[3])
+        calls.record(module, key.shape[1], key.shape[3], (query.shape[2], key.shape[2]))
     elif calls is not None and calls.kept is not None:
         calls.kept.append((key, value))
     elif calls is not None and (prefix := calls.prefix_of(module, query.shape[0])) is not None:
@@ -124,6 +143,8 @@ def _attention(
             # Left to is_causal, the corner of a mask that is wider than high would be the wrong one.
             attention_mask = calls.causal(query)
         attention_mask = calls.widened(attention_mask, key)
+        if options.get("position_bias") is not None:  # T5's, of distances: a prefix has none
+            options["position_bias"] = F.pad(options["position_bias"], (prefix_key.shape[2], 0))
         key = torch.cat([prefix_key.to(key.dtype), key], dim=2)
         value = torch.cat([prefix_value.to(value.dtype), value], dim=2)
     return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
@@ -155,6 +176,10 @@ class StockBackbone(nn.Module):
         self._calls = _Calls()
         self._find_attention()
 
+    def _probe(self) -> dict[str, torch.Tensor]:
+        """The input of the pass in which calls are recorded."""
+        return {"input_ids": torch.ones((1, 2), dtype=torch.long, device=next(self.model.parameters()).device)}
+
     def _find_attention(self) -> None:
         patch_attention(self.model)
         for module in self.model.modules():
@@ -162,8 +187,7 @@ class StockBackbone(nn.Module):
         training = self.model.training
         self.model.eval()
         with torch.no_grad():
-            ids = torch.ones((1, 2), dtype=torch.long, device=next(self.model.parameters()).device)
-            self.model(input_ids=ids, **({"use_cache": False} if self._keeps else {}))
+            self.model(**self._probe(), **({"use_cache": False} if self._keeps else {}))
         self.model.train(training)
         self._calls.finish_recording()
         if self._calls.shape is None:  # its own attention adds the mask to its scores: True and False would be 1 and 0
@@ -267,11 +291,14 @@ class StockBackbone(nn.Module):
         return [*(output.hidden_states or ())[:-1], output.last_hidden_state]
 
 
-def load_backbone(checkpoint: Checkpoint, config: dict[str, Any]) -> StockBackbone:
+def load_backbone(
+    checkpoint: Checkpoint, config: dict[str, Any], backbone: type[StockBackbone] = StockBackbone
+) -> StockBackbone:
     """The stock base model of `checkpoint`, in float32, with `config` in place of its own config.json.
 
     Raises:
-        CheckpointError: transformers does not know the family, or the weights do not fit the configuration.
+        CheckpointError: transformers does not know the family, it is an encoder-decoder that fastprompt does not know,
+            or the weights do not fit the configuration.
     """
     checkpoint.tensors(only=())  # refuses pickles and cut files with a line of our own
     options = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
@@ -280,6 +307,11 @@ def load_backbone(checkpoint: Checkpoint, config: dict[str, Any]) -> StockBackbo
         kind = AutoModel._model_mapping[type(stock)]
     except (ValueError, KeyError) as error:
         raise CheckpointError(f"transformers knows no base model of the type {config['model_type']!r}.") from error
+    if stock.is_encoder_decoder and not checkpoint.family.encoder_decoder:
+        known = ", ".join(name for name, family in FAMILIES.items() if family.encoder_decoder)
+        raise CheckpointError(
+            f"{checkpoint.name} is a {checkpoint.model_type} model; of encoder-decoders fastprompt knows {known}."
+        )
     # The pooler, where there is one, belongs to our head.
     pooler = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind.__init__).parameters else {}
     with _quiet():
@@ -299,7 +331,7 @@ def load_backbone(checkpoint: Checkpoint, config: dict[str, Any]) -> StockBackbo
         raise CheckpointError(
             f"{checkpoint.name}: {name} has the shape {tuple(found)}, config.json asks for {tuple(wanted)}."
         )
-    return StockBackbone(model, config)
+    return backbone(model, config)
 
 
 @contextlib.contextmanager

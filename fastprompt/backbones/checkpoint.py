@@ -134,7 +134,7 @@ class Checkpoint:
 
     def _stored(self) -> dict[str, str]:
         """The name in the stock base model ("encoder.layer.0...", heads keep theirs) -> the stored name."""
-        prefix = self.family.prefix + "."
+        prefix = self.family.whole_name("")
         whole_model = any(name.startswith(prefix) for name in self._files)
         names = {}
         for stored in self._files:
@@ -142,7 +142,8 @@ class Checkpoint:
             for old, new in _OLD_NAMES.items():
                 name = name.replace(old, new)
             if whole_model:
-                name = name.removeprefix(prefix) if name.startswith(prefix) else f"head:{name}"
+                in_base = name.startswith(prefix) and not name.startswith("lm_head.")  # T5's prefix is empty
+                name = name.removeprefix(prefix) if in_base else f"head:{name}"
             if not name.endswith("position_ids"):  # a buffer that old versions saved
                 names[name] = stored
         return names

@@ -20,6 +20,10 @@ class Family:
         causal: a token sees those before it and none behind it.
         alibi: scores fall with distance, counted by the attention mask; it takes no position_ids (BLOOM).
         tied: whether its vocabulary head is tied to the word embeddings where config.json does not say.
+        encoder_decoder: a decoder attends to the text that an encoder has read; its prefix may have three parts.
+        distances: it knows no positions but only how far apart tokens stand, and so no last one (T5).
+        scales_states: states are divided by the square root of their width before a tied vocabulary head, where
+            config.json does not say (T5).
     """
 
     prefix: str
@@ -31,6 +35,13 @@ class Family:
     causal: bool = False
     alibi: bool = False
     tied: bool = True
+    encoder_decoder: bool = False
+    distances: bool = False
+    scales_states: bool = False
+
+    def whole_name(self, name: str) -> str:
+        """What a base model's tensor is called in a checkpoint with a head."""
+        return f"{self.prefix}.{name}" if self.prefix else name
 
 
 _BERT = Family("bert", head="bert", portable="bert")
@@ -55,6 +66,9 @@ FAMILIES: dict[str, Family] = {
     "gpt2": Family("transformer", head="causal", portable="gpt2", token_types=False, causal=True),
     "bloom": Family("transformer", head="causal", portable="bloom", token_types=False, causal=True, alibi=True),
     "mpnet": Family("mpnet", head="roberta", positions_follow_padding=True, token_types=False),
+    "t5": Family("", token_types=False, encoder_decoder=True, distances=True, scales_states=True),
+    "mt5": Family("", token_types=False, encoder_decoder=True, distances=True),
+    "bart": Family("model", token_types=False, encoder_decoder=True),
 }
 
 
@@ -70,7 +84,7 @@ def padding_id(config: dict[str, Any]) -> int | None:
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes a prompt is made for, whatever config.json calls them."""
+    """The sizes a prompt is made for, whatever config.json calls them; of an encoder-decoder, its encoder's."""
 
     layers: int
     heads: int
@@ -94,17 +108,20 @@ def geometry(config: dict[str, Any]) -> Geometry:
         return default
 
     hidden = first("hidden_size", "dim", "n_embd", "n_embed", "d_model")
-    heads = first("num_attention_heads", "n_heads", "n_head")
+    heads = first("num_attention_heads", "n_heads", "n_head", "num_heads", "encoder_attention_heads")
+    family = family_of(config["model_type"])
     positions = config.get("max_position_embeddings") or config.get("n_positions")
-    if positions and family_of(config["model_type"]).positions_follow_padding:
+    if positions and family.positions_follow_padding:
         positions -= padding_id(config) + 1
     return Geometry(
-        layers=first("num_hidden_layers", "n_layers", "n_layer") * config.get("inner_group_num", 1),  # ALBERT's inner
+        # times ALBERT's inner layers
+        layers=first("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
+        * config.get("inner_group_num", 1),
         heads=heads,
         heads_kv=first("num_key_value_heads", default=heads),
-        head_dim=first("head_dim", default=hidden // heads),
+        head_dim=first("head_dim", "d_kv", default=hidden // heads),
         hidden_size=hidden,
         embedding_size=first("embedding_size", default=hidden),
-        max_positions=positions,
+        max_positions=None if family.distances else positions,
         initializer_range=first("initializer_range", default=0.02),
     )

@@ -5,12 +5,12 @@ from typing import Any
 
 from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.family import FAMILIES
-from fastprompt.errors import CheckpointError
+from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import backend, nn
 
 # what a dropout rate of hidden states, and of attention probabilities, is called in config.json
 _HIDDEN_DROPOUT = (
-    *("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout"),
+    *("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout", "activation_dropout", "dropout_rate"),
     *("hidden_dropout", "embd_pdrop", "resid_pdrop"),
     *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"),  # the heads', which follow
     *("qa_dropout", "summary_last_dropout", "pooler_dropout", "cls_dropout"),
@@ -33,13 +33,20 @@ def load_backbone(
 
     Raises:
         CheckpointError: the family has no portable definition, or its weights are missing, cut or of other shapes.
+        ConfigError: the family has one rate for both.
     """
     config = dict(checkpoint.config)
+    if attention_probs_dropout_prob is not None and "dropout_rate" in config:
+        raise ConfigError(
+            f"{checkpoint.model_type} has one dropout rate for hidden states and attention; "
+            f"leave attention_probs_dropout_prob off."
+        )
     for names, rate in ((_HIDDEN_DROPOUT, hidden_dropout_prob), (_ATTENTION_DROPOUT, attention_probs_dropout_prob)):
         if rate is not None:
             config.update({name: rate for name in names if name in config or name == names[0]})
     if backend() == "torch" and not portable:
-        return importlib.import_module("fastprompt.drivers.torch.transformers").load_backbone(checkpoint, config)
+        name = "encoder_decoder" if checkpoint.family.encoder_decoder else "transformers"
+        return importlib.import_module(f"fastprompt.drivers.torch.{name}").load_backbone(checkpoint, config)
     return _load_portable(checkpoint, config)
 
 

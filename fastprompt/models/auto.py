@@ -10,6 +10,7 @@ from fastprompt.models.causal_lm import PromptForCausalLM
 from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.models.multiple_choice import PromptForMultipleChoice
 from fastprompt.models.question_answering import PromptForQuestionAnswering
+from fastprompt.models.seq2seq_lm import PromptForSeq2SeqLM
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
 from fastprompt.models.token_classification import PromptForTokenClassification
 
@@ -22,6 +23,7 @@ MODELS: dict[str, type[PromptModel]] = {
         PromptForMultipleChoice,
         PromptForMaskedLM,
         PromptForCausalLM,
+        PromptForSeq2SeqLM,
     )
 }
 

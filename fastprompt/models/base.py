@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from fastprompt import interchange
 from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.loading import load_backbone
-from fastprompt.backbones.portable import positions
+from fastprompt.backbones.portable import Prefix, positions
 from fastprompt.config import MethodConfig, PTuningV2Config
 from fastprompt.errors import BackendError, CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import backend, nn, ops
@@ -45,12 +45,14 @@ class PromptModel(nn.Module):
         outputs: the names of the head's outputs where the task fixes them.
         fills_blanks: whether its texts stand in templates with a blank.
         causal: whether it is for backbones whose tokens see only those before them; None: for all.
+        encoder_decoder: whether it is for those with an encoder and a decoder.
     """
 
     task: ClassVar[str]
     pools: ClassVar[bool] = True
     fills_blanks: ClassVar[bool] = False
     causal: ClassVar[bool | None] = False
+    encoder_decoder: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(
@@ -69,7 +71,7 @@ class PromptModel(nn.Module):
         collapsed: bool = False,
     ) -> None:
         super().__init__()
-        self.method_config = self._with_pooling(config, checkpoint)
+        self.method_config = self._settled(config, checkpoint)
         self.num_labels = num_labels
         self.label_names = label_names
         self.problem_type = problem_type
@@ -82,7 +84,7 @@ class PromptModel(nn.Module):
         self._fresh = self._initialise_head(seed)
         self.has_encoder = config.has_encoder and not collapsed
         if config.prompt_kind is not None:
-            self.prompt = make_prompt(config, checkpoint, backbone, collapsed, seed)
+            self.prompt = make_prompt(self.method_config, checkpoint, backbone, collapsed, seed)
         if gradient_checkpointing:
             self.backbone.gradient_checkpointing = True
         self._freeze()
@@ -199,7 +201,13 @@ class PromptModel(nn.Module):
         return fixed, None
 
     @classmethod
-    def _with_pooling(cls, config: MethodConfig, checkpoint: Checkpoint) -> MethodConfig:
+    def _settled(cls, config: MethodConfig, checkpoint: Checkpoint) -> MethodConfig:
+        """`config` with what it leaves to the checkpoint."""
+        if getattr(config, "prefix_parts", None) and not checkpoint.family.encoder_decoder:
+            raise ConfigError(
+                f"prefix_parts are an encoder-decoder's, and {checkpoint.name} ({checkpoint.model_type}) is none; "
+                f"leave them off."
+            )
         if cls.pools:
             if checkpoint.family.causal and config.pooling in ("first", "prompt"):
                 raise ConfigError(
@@ -212,6 +220,13 @@ class PromptModel(nn.Module):
         return config
 
     def _check_direction(self) -> None:
+        if self.backbone.family.encoder_decoder != self.encoder_decoder:
+            kind = "no encoder-decoder" if self.encoder_decoder else "an encoder-decoder"
+            mend = "take one, such as T5 or BART" if self.encoder_decoder else "there is PromptForSeq2SeqLM for it"
+            raise ConfigError(
+                f"{self.checkpoint.name} ({self.checkpoint.model_type}) is {kind}, which {self.task} does not go with; "
+                f"{mend}."
+            )
         if self.causal is not None and self.backbone.family.causal != self.causal:
             kind = "a causal" if self.backbone.family.causal else "no causal"
             mend = "there is PromptForCausalLM for it" if self.backbone.family.causal else "take one, such as Llama"
@@ -288,20 +303,25 @@ class PromptModel(nn.Module):
             )
             (nn.unfreeze if tuned else nn.freeze)(parameter)
         if self.method_config.trains and not self.tuned_parameters():
-            raise TrainingError(f"{method} with train_head=False trains nothing; use train_head=True.")
+            if not self.method_config.train_head:
+                raise TrainingError(f"{method} with train_head=False trains nothing; use train_head=True.")
+            raise TrainingError(
+                f"{method} finds nothing to train in {self.checkpoint.name} ({self.checkpoint.model_type}), whose head "
+                f"is not trained; use another method."
+            )
 
     def named_tensors(self) -> dict[str, Any]:
         """Every parameter by the name that transformers gives it ("bert.encoder...", "classifier.weight"); the
         prompt's stand behind "prompt."."""
-        prefix = self.backbone.family.prefix
-        names = {f"{prefix}.{name}": p for name, p in self.backbone.stock_parameters().items()}
+        whole_name = self.backbone.family.whole_name
+        names = {whole_name(name): p for name, p in self.backbone.stock_parameters().items()}
         names.update({self._head_name(name): p for name, p in nn.named_parameters(self.head).items()})
         if self.method_config.prompt_kind is not None:
             names.update({f"prompt.{name}": p for name, p in nn.named_parameters(self.prompt).items()})
         return names
 
     def _head_name(self, name: str) -> str:
-        return f"{self.backbone.family.prefix}.{name}" if self._in_base_model(name) else name
+        return self.backbone.family.whole_name(name) if self._in_base_model(name) else name
 
     def _is_frozen_head(self, name: str) -> bool:
         """Whether a tensor of the head is pretrained and no more to be tuned than the backbone.
@@ -399,12 +419,17 @@ class PromptModel(nn.Module):
         else:
             inputs["input_ids"] = input_ids
         if config.prompt_kind == "deep":
-            dropout = config.prefix_dropout if self.training else 0.0
-            inputs["prefix"] = prompting.deep_prefix(
-                *self.prompt(), input_ids.shape[0], dropout, self._bf16, config.shift_positions
-            )
+            inputs["prefix"] = self._deep_prefix(input_ids.shape[0])
         inputs.update(self.position_ids(inputs, input_ids))
         return inputs
+
+    def _deep_prefix(self, batch: int) -> Any:
+        return self._spread(*self.prompt(), batch)
+
+    def _spread(self, key: Any, value: Any, batch: int) -> Prefix:
+        """Keys and values [layers, heads_kv, pre_seq_len, head_dim] as the backbone takes them."""
+        dropout = self.method_config.prefix_dropout if self.training else 0.0
+        return prompting.deep_prefix(key, value, batch, dropout, self._bf16, self.method_config.shift_positions)
 
     def position_ids(self, inputs: dict[str, Any], input_ids: Any) -> dict[str, Any]:
         """{"position_ids"} where the backbone would count others by itself: of all that the attention mask of `inputs`
@@ -517,7 +542,7 @@ class PromptModel(nn.Module):
                 f"{saved.directory} holds a prompt without the encoder that this model makes its own with; "
                 f"open it with from_pretrained."
             )
-        names = interchange.PROMPT_TENSORS[self.method_config.prompt_kind]
+        names = interchange.prompt_tensors(self.method_config)
         stored = {name: array for name, array in saved.tensors.items() if name not in names}
         if names and not self.has_encoder:
             if missing := [name for name in names if name not in saved.tensors]:

@@ -92,23 +92,32 @@ class VocabularyHead(nn.Module):
     Args:
         config: the checkpoint's config.json.
         tied: whether it has no matrix of its own.
+        scale: of the states.
+        bias: (vocab_size,), added to the scores and never trained; None: 0.
     """
 
-    def __init__(self, config: dict[str, Any], hidden: int, tied: bool) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        hidden: int,
+        tied: bool,
+        scale: float = 1.0,
+        bias: numpy.ndarray | None = None,
+    ) -> None:
         super().__init__()
-        self.tied = tied
+        self.tied, self.scale, self._bias = tied, scale, bias
         if not tied:
             self.lm_head = nn.Linear(hidden, config["vocab_size"], bias=False)
 
     def forward(self, states: Any, embeddings: Any, words: numpy.ndarray | None = None) -> Any:
         """Scores (..., vocab_size) of states (..., hidden), or (..., K) of `words`, (K,) ids."""
+        weight, bias = embeddings.weight if self.tied else self.lm_head.weight, self._bias
         if words is not None:
-            rows = ops.tensor(words, like=states)
-            weight = embeddings(rows) if self.tied else ops.take_rows(self.lm_head.weight, words.tolist())
-            return ops.linear(states, ops.cast_like(weight, states))
-        if not self.tied:
-            return self.lm_head(states)
-        return ops.linear(states, ops.cast_like(embeddings.weight, states))
+            weight = embeddings(ops.tensor(words, like=states)) if self.tied else ops.take_rows(weight, words.tolist())
+            bias = None if bias is None else bias[words]
+        states = states if self.scale == 1.0 else states * self.scale
+        scores = ops.linear(states, ops.cast_like(weight, states))
+        return scores if bias is None else scores + ops.tensor(bias, like=scores)
 
 
 def _place(module: nn.Module, name: str, part: Any) -> None:
@@ -127,19 +136,16 @@ def _find(module: nn.Module, name: str) -> Any:
     return module
 
 
-def make_lm_head(checkpoint: Checkpoint) -> "MaskedLMHead | VocabularyHead":
+def make_lm_head(checkpoint: Checkpoint, backbone: Any) -> "MaskedLMHead | VocabularyHead":
     """The language model's head of a checkpoint's family, without its values.
 
     Raises:
         CheckpointError: this version does not know the family's; a masked one's decoder is not tied to the embeddings;
-            or a causal one that is not tied is missing.
+            or another's that is not tied is missing.
     """
     sizes = geometry(checkpoint.config)
-    if checkpoint.family.causal:
-        tied = checkpoint.config.get("tie_word_embeddings", checkpoint.family.tied)
-        if not tied and not checkpoint.tensors(only={"head:lm_head.weight"}):
-            raise CheckpointError(f"{checkpoint.name} lacks the tensor lm_head.weight; is it a language model?")
-        return VocabularyHead(checkpoint.config, sizes.hidden_size, tied)
+    if checkpoint.family.causal or checkpoint.family.encoder_decoder:
+        return _make_vocabulary_head(checkpoint, backbone)
     layout = LAYOUTS.get(checkpoint.family.head)
     if layout is None:
         raise CheckpointError(
@@ -152,3 +158,22 @@ def make_lm_head(checkpoint: Checkpoint) -> "MaskedLMHead | VocabularyHead":
             f"which masked language models here need."
         )
     return MaskedLMHead(layout, checkpoint.config, sizes.hidden_size, sizes.embedding_size)
+
+
+def _make_vocabulary_head(checkpoint: Checkpoint, backbone: Any) -> VocabularyHead:
+    config, family, hidden = checkpoint.config, checkpoint.family, backbone.geometry.hidden_size
+    tied = config.get("tie_word_embeddings", family.tied)
+    scaled = config.get("scale_decoder_outputs", family.scales_states and tied)
+    stored = checkpoint.tensors(only={"head:lm_head.weight", "head:final_logits_bias"})
+    own, bias = stored.get("head:lm_head.weight"), stored.get("head:final_logits_bias")
+    if own is None and not tied:
+        raise CheckpointError(f"{checkpoint.name} lacks the tensor lm_head.weight; is it a language model?")
+    if own is not None and tied:  # as in transformers, what differs is not tied, whatever config.json says
+        tied = numpy.array_equal(own.astype("float32"), ops.to_numpy(backbone.word_embeddings().weight))
+    return VocabularyHead(
+        config,
+        hidden,
+        tied,
+        scale=hidden**-0.5 if scaled else 1.0,
+        bias=None if bias is None or not bias.any() else bias.astype("float32").reshape(-1),
+    )

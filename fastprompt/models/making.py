@@ -6,8 +6,9 @@ from typing import Any
 from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.config import MethodConfig, PromptTuningConfig
 from fastprompt.data.tokenization import load_tokenizer
+from fastprompt.errors import ConfigError
 from fastprompt.framework import nn, ops
-from fastprompt.prompts import PrefixEncoder, PromptEmbedding, PromptEncoder
+from fastprompt.prompts import PrefixEncoder, PrefixEncoders, PromptEmbedding, PromptEncoder
 from fastprompt.prompts.embedding import tokens_of_text
 
 import numpy
@@ -30,6 +31,10 @@ def make_prompt(config: MethodConfig, checkpoint: Checkpoint, backbone: Any, col
         tokenize = load_tokenizer(checkpoint.directory).plain_ids
     if config.prompt_kind == "deep":
         made = dataclasses.replace(config, prefix_projection=encoded)
+        if backbone.family.encoder_decoder:
+            if tokenize is not None:
+                raise ConfigError("init='text' is for one prefix; an encoder-decoder's parts take init='random'.")
+            return PrefixEncoders(made, backbone.prefix_shapes, sizes.hidden_size, seed)
         prefix = PrefixEncoder(made, backbone.prefix_shape, sizes.hidden_size, seed)
         if tokenize is not None:
             _fill(prefix, backbone, tokens_of_text(config.init_text, config.pre_seq_len, tokenize))

@@ -82,7 +82,7 @@ class PromptForMaskedLM(PromptModel):
         return list(label_names or ()), None
 
     def _make_head(self, hidden_size: int) -> Any:
-        return make_lm_head(self.checkpoint)
+        return make_lm_head(self.checkpoint, self.backbone)
 
     def _is_frozen_head(self, name: str) -> bool:
         return name not in self._fresh and self.method_config.method != "linear-probe"

@@ -2,6 +2,6 @@
 
 from fastprompt.prompts.embedding import PromptEmbedding
 from fastprompt.prompts.encoder import PromptEncoder
-from fastprompt.prompts.prefix import PrefixEncoder
+from fastprompt.prompts.prefix import PrefixEncoder, PrefixEncoders
 
-__all__ = ["PrefixEncoder", "PromptEmbedding", "PromptEncoder"]
+__all__ = ["PrefixEncoder", "PrefixEncoders", "PromptEmbedding", "PromptEncoder"]

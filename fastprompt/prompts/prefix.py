@@ -33,11 +33,16 @@ class PrefixEncoder(nn.Module):
         config: the method's options.
         prefix_shape: (layers, heads_kv, head_dim) of the backbone.
         hidden_size: the backbone's; the width of a position's embedding under projection.
-        seed: seeds the initial values.
+        seed: seeds the initial values, and `name` does: encoders of other names start from others.
     """
 
     def __init__(
-        self, config: PTuningV2Config, prefix_shape: tuple[int, int, int], hidden_size: int, seed: int = 0
+        self,
+        config: PTuningV2Config,
+        prefix_shape: tuple[int, int, int],
+        hidden_size: int,
+        seed: int = 0,
+        name: str = "prefix",
     ) -> None:
         super().__init__()
         self.config = config
@@ -49,11 +54,9 @@ class PrefixEncoder(nn.Module):
             self.trans = PrefixProjection(hidden_size, config.prefix_hidden_size, total)
         else:
             self.embedding = nn.Embedding(config.pre_seq_len, total)
-        for name, parameter in nn.named_parameters(self).items():
-            bias = name.endswith("bias")
-            nn.set_value(
-                parameter, normal(seed, f"prefix.{name}", tuple(parameter.shape), 0 if bias else config.init_std)
-            )
+        for key, parameter in nn.named_parameters(self).items():
+            std = 0 if key.endswith("bias") else config.init_std
+            nn.set_value(parameter, normal(seed, f"{name}.{key}", tuple(parameter.shape), std))
 
     def forward(self) -> tuple[Any, Any]:
         rows = self.embedding.weight
@@ -76,3 +79,44 @@ class PrefixEncoder(nn.Module):
     def expand_from(self, stored: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
         """The weights of a plain encoder (no projection) that makes the stored "key" and "value"."""
         return {"embedding.weight": to_chunks(stored["key"], stored["value"])}
+
+
+class PrefixEncoders(nn.Module):
+    """Makes the prefixes of an encoder-decoder (Li and Liang, 2021, arXiv:2101.00190): one `PrefixEncoder` for each of
+    its parts, as the attribute of that name.
+
+    Args:
+        config: the method's options.
+        prefix_shapes: part -> (layers, heads_kv, head_dim); of all parts of the backbone, `config` chooses.
+        hidden_size, seed: as of `PrefixEncoder`.
+    """
+
+    def __init__(
+        self, config: PTuningV2Config, prefix_shapes: dict[str, tuple[int, int, int]], hidden_size: int, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        for part in config.prefix_parts:
+            setattr(self, part, PrefixEncoder(config, prefix_shapes[part], hidden_size, seed, f"prefix.{part}"))
+
+    def parts(self) -> dict[str, PrefixEncoder]:
+        return {part: getattr(self, part) for part in self.config.prefix_parts}
+
+    def forward(self) -> dict[str, tuple[Any, Any]]:
+        """Part -> keys and values [layers, heads_kv, pre_seq_len, head_dim]."""
+        return {part: encoder() for part, encoder in self.parts().items()}
+
+    def collapse(self) -> dict[str, numpy.ndarray]:
+        """The prompt as it is used, {"encoder.key", "encoder.value", ...}."""
+        return {
+            f"{part}.{name}": array
+            for part, encoder in self.parts().items()
+            for name, array in encoder.collapse().items()
+        }
+
+    def expand_from(self, stored: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+        rows = {}
+        for part, encoder in self.parts().items():
+            pair = {name: stored[f"{part}.{name}"] for name in ("key", "value")}
+            rows.update({f"{part}.{name}": array for name, array in encoder.expand_from(pair).items()})
+        return rows

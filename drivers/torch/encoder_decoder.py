@@ -1,0 +1,93 @@
+"""Stock `transformers` encoder-decoders as backbones: T5, mT5 and BART.
+
+A prefix enters at three kinds of attention: the encoder's to its text, the decoder's to what it has written, and the
+decoder's to the encoder's states (cross-attention). Each has keys and values of its own. A prefix stands at no
+position: none of BART's are taken, and T5's bias, which says what a distance is worth, is 0 for it.
+"""
+
+from typing import Any
+
+from fastprompt.backbones.checkpoint import Checkpoint
+from fastprompt.backbones.portable import Prefix
+from fastprompt.drivers.torch import transformers as stock
+from fastprompt.errors import CheckpointError
+
+import torch
+from transformers import DynamicCache, EncoderDecoderCache, __version__
+
+# part -> queries and keys of its attention in the recording pass, over 2 tokens of the encoder and 3 of the decoder
+_LENGTHS = {"encoder": (2, 2), "decoder": (3, 3), "cross": (3, 2)}
+
+
+class _Cache(EncoderDecoderCache):
+    """What is kept of a batch that is being answered: the decoder's keys and values, and the encoder's states."""
+
+    def __init__(self) -> None:
+        super().__init__(DynamicCache(), DynamicCache())
+        self.encoder_states: torch.Tensor | None = None
+
+
+class EncoderDecoderBackbone(stock.StockBackbone):
+    def _probe(self) -> dict[str, torch.Tensor]:
+        read = super()._probe()
+        return {**read, "decoder_input_ids": read["input_ids"].new_ones((1, 3))}
+
+    def _find_attention(self) -> None:
+        super()._find_attention()
+        self._parts = {part: self._calls.of_lengths(*lengths) for part, lengths in _LENGTHS.items()}
+        if not all(calls.modules for calls in self._parts.values()):  # its masks would be none either
+            raise CheckpointError(
+                f"transformers {__version__} computes {self.config['model_type']}'s attention not as fastprompt knows "
+                f"it, by a call of AttentionInterface; 5.23 does."
+            )
+
+    @property
+    def prefix_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """(layers, heads_kv, head_dim) of each part."""
+        return {part: (len(calls.modules), *calls.shape) for part, calls in self._parts.items()}
+
+    def new_cache(self) -> _Cache:
+        """An empty cache for `forward`."""
+        return _Cache()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        prefix: dict[str, Prefix] | None = None,
+        output_hidden_states: bool = False,
+        cache: _Cache | None = None,
+    ) -> list[torch.Tensor]:
+        """The decoder's hidden states, the last layer's last, each (B, T, hidden).
+
+        Args:
+            input_ids: (B, S), or else inputs_embeds (B, S, hidden), what the encoder reads.
+            attention_mask: (B, S), 1 for real tokens.
+            decoder_input_ids: (B, T), what the decoder has written so far.
+            prefix: by part.
+            cache: of the same batch, to which what is read is added; with it decoder_input_ids are those not yet read,
+                and the encoder reads once.
+        """
+        for part, calls in self._parts.items():
+            calls.start((prefix or {}).get(part))
+        read = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
+        if cache is not None and cache.encoder_states is not None:
+            read = {"encoder_outputs": (cache.encoder_states,)}
+        output = self.model(
+            **read,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            use_cache=cache is not None,
+            past_key_values=cache,
+            output_hidden_states=output_hidden_states,
+        )
+        if cache is not None:
+            cache.encoder_states = output.encoder_last_hidden_state
+        return [*(output.decoder_hidden_states or ())[:-1], output.last_hidden_state]
+
+
+def load_backbone(checkpoint: Checkpoint, config: dict[str, Any]) -> EncoderDecoderBackbone:
+    """See `drivers.torch.transformers.load_backbone`."""
+    return stock.load_backbone(checkpoint, config, EncoderDecoderBackbone)

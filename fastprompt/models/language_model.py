@@ -1,0 +1,164 @@
+"""What causal and encoder-decoder language models share: the checkpoint's vocabulary head, steps, and generation."""
+
+from typing import Any, ClassVar
+
+from fastprompt.backbones.checkpoint import read_json
+from fastprompt.data.encoding import IGNORED
+from fastprompt.errors import ConfigError
+from fastprompt.framework import ops
+from fastprompt.models.base import ModelOutput, PromptModel
+from fastprompt.models.generation import Reader, check_options, sample, write
+from fastprompt.models.lm_heads import make_lm_head
+from fastprompt.models.losses import class_loss
+
+import numpy
+
+
+class LanguageModel(PromptModel):
+    """The head is the checkpoint's own, and frozen with the backbone.
+
+    Attributes:
+        label_offset: how many places before a label its word is scored.
+    """
+
+    pools = False
+    label_offset: ClassVar[int]
+
+    @classmethod
+    def describe_outputs(
+        cls, num_labels: int | None, label_names: list[str] | None, problem_type: str | None
+    ) -> tuple[list[str], str | None]:
+        if num_labels or label_names or problem_type is not None:
+            raise ConfigError("A language model's outputs are its words; leave labels and problem_type off.")
+        return [], None
+
+    def _make_head(self, hidden_size: int) -> Any:
+        return make_lm_head(self.checkpoint, self.backbone)
+
+    def _is_frozen_head(self, name: str) -> bool:
+        return self.method_config.method != "linear-probe"
+
+    def score_words(self, states: Any) -> Any:
+        """Last hidden states (..., hidden) -> the scores of the words behind them (..., vocab_size)."""
+        return self.head(states, self.backbone.word_embeddings())
+
+    def read(
+        self, input_ids: Any, attention_mask: Any, labels: Any, output_hidden_states: bool = False
+    ) -> tuple[Any, list[Any]]:
+        """The last hidden states (B, T, hidden) that score the words of labels (B, T), and those of all layers."""
+        raise NotImplementedError
+
+    def _output(self, read: tuple[Any, list[Any]], labels: Any, all_states: bool, only_labelled: bool) -> ModelOutput:
+        """What `forward` returns of what `read` gave."""
+        states, hidden = read
+        if only_labelled:
+            states, labels = self._labelled(states, labels)
+        logits = self.score_words(states)
+        loss = None
+        if labels is not None:
+            offset = 0 if only_labelled else self.label_offset
+            loss = class_loss(logits[:, :-offset], labels[:, offset:]) if offset else class_loss(logits, labels)
+        return ModelOutput(loss, logits, hidden if all_states else None)
+
+    def _labelled(self, states: Any, labels: Any) -> tuple[Any, Any]:
+        """States (B, T, hidden) that score the N labels (B, T) that count, and those labels: (N, hidden) and (N,)."""
+        counted = ops.to_numpy(labels) != IGNORED
+        counted[:, : self.label_offset] = False  # nothing stands before them
+        places = numpy.flatnonzero(counted)
+        labels = ops.reshape(labels, (-1,))
+        states = ops.reshape(states, (-1, states.shape[-1]))
+        if not len(places):  # one that does not count: the loss is 0, the mean of none
+            return states[:1], labels[:1] * 0 + IGNORED
+        return (
+            ops.take_rows(states, (places - self.label_offset).tolist()),
+            ops.take_rows(labels, places.tolist()),
+        )
+
+    def train_step(self, input_ids: Any, attention_mask: Any, labels: Any) -> dict:
+        """fastNLP's training step: {"loss"}.
+
+        Raises:
+            TrainingError: at the first step, where the prompt gets no gradient and so would silently not train.
+        """
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        return self._train_on({**inputs, "only_labelled": True})
+
+    def evaluate_step(self, input_ids: Any, attention_mask: Any, labels: Any) -> dict:
+        """fastNLP's evaluation step, over the N labels that count: {"pred": (N,) likeliest tokens, "target": (N,),
+        "loss": scalar}."""
+        states, targets = self._labelled(self.read(input_ids, attention_mask, labels)[0], labels)
+        logits = self.score_words(states)
+        return {"pred": self.predictions(logits), "target": targets, "loss": class_loss(logits, targets)}
+
+    def generate(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        *,
+        max_new_tokens: int = 20,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        eos_token_id: int | list[int] | None = None,
+        pad_token_id: int | None = None,
+    ) -> numpy.ndarray:
+        """Write what follows a batch, its prompt in place; the likeliest token each time, or a drawn one.
+
+        Args:
+            input_ids: (B, T); attention_mask: (B, T), 1 for real tokens. A causal model's rows of unequal length are
+                padded in front.
+            max_new_tokens: how many tokens are written at most.
+            do_sample: draw by `seed`, the same under every framework, from the logits over `temperature`: among the
+                `top_k` likeliest (0: all), and of those the fewest whose probabilities reach `top_p`.
+            eos_token_id: ends a row, one or any of several; None: generation_config.json's, or else config.json's.
+            pad_token_id: fills ended rows; None: likewise.
+
+        Returns:
+            int64: of a causal model the input and what follows it, (B, T + written); of an encoder-decoder the token
+            that its decoder starts with, and what follows that, (B, 1 + written).
+
+        Raises:
+            ConfigError: there is no pad token for rows that may end one before another, an option cannot work, or there
+                is no room in the backbone's positions.
+            DataError: rows of a causal model are padded behind.
+        """
+        settings = self._generation_settings()
+        end = settings.get("eos_token_id") if eos_token_id is None else eos_token_id
+        pad = settings.get("pad_token_id") if pad_token_id is None else pad_token_id
+        ids = ops.to_numpy(input_ids).astype("int64")
+        mask = numpy.ones_like(ids) if attention_mask is None else ops.to_numpy(attention_mask).astype("int64")
+        check_options(max_new_tokens, temperature, top_k, top_p)
+        if len(ids) > 1 and end is not None and pad is None:
+            raise ConfigError("The rows may end one before another, and the model has no pad token; give pad_token_id.")
+        draw = numpy.random.default_rng(seed)
+
+        def choose(logits: numpy.ndarray) -> numpy.ndarray:
+            return sample(logits / temperature, top_k, top_p, draw) if do_sample else logits.argmax(axis=1)
+
+        was_training = self.training
+        self.eval()
+        try:
+            read, ids, mask = self._start(ids, mask, input_ids, max_new_tokens)
+            forced = self._forced_tokens(settings, max_new_tokens)
+            ends = [] if end is None else numpy.atleast_1d(end)
+            return write(read, ids, mask, choose, max_new_tokens, ends, 0 if pad is None else pad, forced)
+        finally:
+            if was_training:
+                self.train()
+
+    def _start(
+        self, ids: numpy.ndarray, mask: numpy.ndarray, like: Any, max_new_tokens: int
+    ) -> tuple[Reader, numpy.ndarray, numpy.ndarray]:
+        """Who reads, and the tokens that are written on with their mask, for a batch (B, T); refused without room."""
+        raise NotImplementedError
+
+    def _forced_tokens(self, settings: dict[str, Any], max_new_tokens: int) -> dict[int, int]:
+        """{1 for the first token that is written, and so on: what it must be}."""
+        return {}
+
+    def _generation_settings(self) -> dict[str, Any]:
+        path = self.checkpoint.directory / "generation_config.json"
+        own = read_json(path) if path.exists() else {}
+        return self.checkpoint.config | {name: value for name, value in own.items() if value is not None}

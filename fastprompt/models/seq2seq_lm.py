@@ -1,0 +1,124 @@
+"""Encoder-decoder language models: an answer to a text, learnt from labels and generated token by token."""
+
+import dataclasses
+from functools import cached_property
+from typing import Any
+
+from fastprompt.backbones.checkpoint import Checkpoint
+from fastprompt.backbones.family import padding_id
+from fastprompt.backbones.portable import Prefix
+from fastprompt.config import PREFIX_PARTS, MethodConfig, PTuningV2Config
+from fastprompt.data.encoding import IGNORED
+from fastprompt.errors import CheckpointError, ConfigError, DataError
+from fastprompt.framework import ops
+from fastprompt.models.base import ModelOutput
+from fastprompt.models.generation import DecoderReader
+from fastprompt.models.language_model import LanguageModel
+
+import numpy
+
+
+class PromptForSeq2SeqLM(LanguageModel):
+    """A prompt-tuned encoder-decoder; `from_pretrained` makes one.
+
+    A deep prefix stands before the keys and values of the parts that its configuration names (`prefix_parts`), and at
+    no position; a shallow prompt stands before the encoder's input. The head is the checkpoint's own, and frozen with
+    the backbone. It runs on torch.
+    """
+
+    task = "seq2seq_lm"
+    encoder_decoder = True
+    label_offset = 0
+
+    @classmethod
+    def _settled(cls, config: MethodConfig, checkpoint: Checkpoint) -> MethodConfig:
+        config = super()._settled(config, checkpoint)
+        if not isinstance(config, PTuningV2Config):
+            return config
+        if config.shift_positions:
+            raise ConfigError(
+                f"{checkpoint.name} ({checkpoint.model_type}) counts its positions itself; leave shift_positions off."
+            )
+        return dataclasses.replace(config, prefix_parts=config.prefix_parts or PREFIX_PARTS)
+
+    def _deep_prefix(self, batch: int) -> dict[str, Prefix]:
+        return {part: self._spread(*pair, batch) for part, pair in self.prompt().items()}
+
+    def forward(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        labels: Any = None,
+        output_hidden_states: bool = False,
+        only_labelled: bool = False,
+        decoder_input_ids: Any = None,
+    ) -> ModelOutput:
+        """Read a batch; the logits are (B, T, vocab_size), of the answer's tokens. Hidden states are the decoder's.
+
+        Args:
+            input_ids: (B, S) token ids; attention_mask: (B, S), 1 for real tokens.
+            labels: (B, T), the answer, or -100 where it is not to be learnt. With them the output has the mean cross
+                entropy as its loss.
+            only_labelled: compute no others: the logits are (N, vocab_size), of the N labels in their order.
+            decoder_input_ids: (B, T), what stands before each token of the answer; None: the labels, one place later,
+                behind the token that the decoder starts with.
+
+        Raises:
+            DataError: there are neither labels nor decoder_input_ids.
+            ConfigError: the text or the answer is longer than the backbone's positions allow.
+        """
+        read = self.read(input_ids, attention_mask, labels, output_hidden_states, decoder_input_ids)
+        return self._output(read, labels, output_hidden_states, only_labelled)
+
+    def read(
+        self,
+        input_ids: Any,
+        attention_mask: Any,
+        labels: Any,
+        output_hidden_states: bool = False,
+        decoder_input_ids: Any = None,
+    ) -> tuple[Any, list[Any]]:
+        if decoder_input_ids is None and labels is None:
+            raise DataError("An encoder-decoder reads labels or decoder_input_ids beside input_ids; give one of them.")
+        if decoder_input_ids is None:
+            decoder_input_ids = self._shifted(labels)
+        self._check_answer(decoder_input_ids.shape[1])
+        inputs = self.backbone_inputs(input_ids, attention_mask) | {"decoder_input_ids": decoder_input_ids}
+        states = self.backbone(**inputs, output_hidden_states=output_hidden_states)
+        return ops.cast(states[-1], "float32") if self._bf16 else states[-1], states
+
+    def _shifted(self, labels: Any) -> Any:
+        """Labels (B, T) one place later, behind the token that the decoder starts with."""
+        kept = ops.cast(labels != IGNORED, "int64")
+        tokens = labels * kept + (padding_id(self.checkpoint.config) or 0) * (1 - kept)
+        return ops.cat([tokens[:, :1] * 0 + self._first_token, tokens[:, :-1]], axis=1)
+
+    @cached_property
+    def _first_token(self) -> int:
+        """What the decoder starts with."""
+        token = self._generation_settings().get("decoder_start_token_id")
+        if token is None:
+            raise CheckpointError(
+                f"{self.checkpoint.directory} names no decoder_start_token_id in config.json or generation_config.json."
+            )
+        return token
+
+    def _check_answer(self, length: int) -> None:
+        limit = self.backbone.geometry.max_positions
+        if limit is not None and length > limit:
+            raise ConfigError(
+                f"The answer has {length} tokens, more than the decoder's {limit} positions; shorten it (labels, "
+                f"max_new_tokens)."
+            )
+
+    def _start(
+        self, ids: numpy.ndarray, mask: numpy.ndarray, like: Any, max_new_tokens: int
+    ) -> tuple[DecoderReader, numpy.ndarray, numpy.ndarray]:
+        self._check_answer(max_new_tokens)
+        first = numpy.full((len(ids), 1), self._first_token, dtype="int64")
+        return DecoderReader(self, like, ids, mask), first, numpy.ones_like(first)
+
+    def _forced_tokens(self, settings: dict[str, Any], max_new_tokens: int) -> dict[int, int]:
+        """BART's first and last token, where its configuration asks for them."""
+        forced = {1: settings.get("forced_bos_token_id"), max_new_tokens: settings.get("forced_eos_token_id")}
+        return {place: int(numpy.ravel(token)[0]) for place, token in forced.items() if token is not None}
