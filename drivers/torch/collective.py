@@ -1,6 +1,6 @@
 """What several PyTorch processes say to each other, on torch.distributed: NCCL between GPUs, Gloo between CPUs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,11 +46,13 @@ def barrier() -> None:
         dist.barrier()
 
 
-def gradient(parameter: torch.nn.Parameter) -> Tensor | None:
+def gradient(parameter: torch.nn.Parameter, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor | None:
     return parameter.grad
 
 
-def set_gradient(parameter: torch.nn.Parameter, value: Tensor) -> None:
+def set_gradient(
+    parameter: torch.nn.Parameter, value: Tensor, optimizers: Sequence[torch.optim.Optimizer]
+) -> None:
     parameter.grad = value
 
 
