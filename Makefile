@@ -23,7 +23,8 @@ lint: $(READY)
 # One round per framework; tests that start several frameworks run in the torch round. It takes as long as the other two
 # together, and runs beside them, one thread each: a core would wait most of the time for processes to start.
 test: lint
-	OMP_NUM_THREADS=1 $(MAKE) --jobs 2 --output-sync=line test-torch test-paddle-jittor
+	@echo "two rounds side by side; each shows its lines when it is through (about 20 minutes on two cores)"
+	OMP_NUM_THREADS=1 $(MAKE) --jobs 2 --output-sync=target test-torch test-paddle-jittor
 
 test-torch: $(READY)
 	FASTNLP_BACKEND=torch .venv/bin/python -m pytest
