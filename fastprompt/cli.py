@@ -31,10 +31,13 @@ _PROMPT_OPTIONS = [
     "per_device_eval_batch_size",
     "max_seq_length",
 ]
-_ANSWER_OPTIONS = ["doc_stride", "max_query_length", "n_best_size", "max_answer_length", "null_score_diff_threshold"]
+_ANSWER_OPTIONS = [
+    *("doc_stride", "max_query_length", "n_best_size", "max_answer_length", "null_score_diff_threshold"),
+    "chat_template",
+]
 _TASK_OPTIONS = [
-    *("task_name", "dataset_name", "data_dir", "max_eval_samples", "bf16", "text_columns", "label_column"),
-    *("tag_column", *_ANSWER_OPTIONS),
+    *("task_name", "dataset_name", "data_dir", "max_eval_samples", "text_columns", "label_column"),
+    *("bf16", "load_in_8bit", "load_in_4bit", "tag_column", *_ANSWER_OPTIONS),
 ]
 
 
@@ -47,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_arguments(commands.add_parser("train", help="tune a prompt and evaluate it"))
     add_arguments(commands.add_parser("evaluate", help="a saved prompt's metrics"), _PROMPT_OPTIONS + _TASK_OPTIONS)
     predict = commands.add_parser("predict", help="a saved prompt's answers to lines of input")
-    add_arguments(predict, _PROMPT_OPTIONS + _ANSWER_OPTIONS)
+    add_arguments(predict, [*_PROMPT_OPTIONS, *_ANSWER_OPTIONS, "max_new_tokens"])
     predict.add_argument(
         *("--input",), metavar="FILE", help="file of texts, or of JSON objects where it ends in .jsonl; default: stdin"
     )
@@ -125,7 +128,21 @@ def _train(arguments: dict[str, Any], results: TextIO) -> int:
 
     metrics = running.train(options)
     _print_mapping(metrics, results)
+    if options.task_name == "instruction":
+        _print_costs(metrics, results)
     return 0
+
+
+def _print_costs(metrics: dict[str, Any], results: TextIO) -> None:
+    """What was trained and what memory that took, in the form of PEFT's line and its tutorials' tables."""
+    tuned, total = metrics["trainable_parameters"], metrics["total_parameters"]
+    print(
+        f"trainable params: {tuned:,} || all params: {total:,} || trainable%: {100 * tuned / total:.4f}", file=results
+    )
+    table = Table("method", "all params", "trainable params", "memory, model loaded", "memory, peak")
+    memory = (f"{metrics[name] / 1024:.2f} GiB" for name in ("model_memory_mb", "peak_memory_mb"))
+    table.add_row(metrics["method"], f"{total:,}", f"{tuned:,}", *memory)
+    Console(file=results, markup=False, highlight=False, width=100).print(table)
 
 
 def _train_lama(options: TrainOptions, results: TextIO) -> int:

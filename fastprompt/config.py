@@ -11,7 +11,7 @@ from fastprompt.data.verbalizer import check_verbalizer
 from fastprompt.errors import ConfigError
 from fastprompt.template import Template
 
-POOLINGS = ("first", "mean", "prompt")
+POOLINGS = ("first", "last", "mean", "prompt")
 INITS = ("random", "vocabulary", "text")
 ENCODERS = ("lstm", "mlp")
 
@@ -22,10 +22,10 @@ class MethodConfig:
 
     Args:
         pooling: what a head of sequence classification or multiple choice reads: the "first" real token (BERT's
-            [CLS]), the "mean" of the real tokens, or "prompt", position 0 of the lengthened input of a shallow prompt,
-            as fastNLP's tutorial E2 and PEFT's prompt tuning read it. None takes what the checkpoint was trained with:
-            "mean" for a sentence encoder whose folder says so, else "first". Heads of the other tasks read every
-            token and take none.
+            [CLS]), the "last", the "mean" of the real tokens, or "prompt", position 0 of the lengthened input of a
+            shallow prompt, as fastNLP's tutorial E2 and PEFT's prompt tuning read it. None takes what the checkpoint
+            was trained with: "mean" for a sentence encoder whose folder says so, "last" for a causal model, else
+            "first". Heads of the other tasks read every token and take none.
         train_head: False freezes the head with the backbone, as tutorial E2 does (for comparison only).
         template: of a masked language model, how its texts are written: see `fastprompt.template`. Three numbers,
             "(3, 3, 3)", are P-Tuning's for LAMA. Its pseudo tokens [P] are a shallow prompt's places, and their number
@@ -105,6 +105,9 @@ class PTuningV2Config(MethodConfig):
         prefix_hidden_size: that network's inner width.
         prefix_dropout: dropout on keys and values while training, drawn anew for every row of a batch.
         init_std: standard deviation of the initial embedding.
+        init: "random", or "text": the backbone's own keys and values of `init_text`, repeated or cut to length (prefix
+            tuning's initialisation with real words: Li and Liang, 2021, arXiv:2101.00190).
+        init_text: the text of init="text".
         shift_positions: count the tokens' positions from `pre_seq_len`, as `past_key_values` does (P-Tuning v2's own
             code, PEFT); otherwise from 0.
     """
@@ -117,6 +120,8 @@ class PTuningV2Config(MethodConfig):
     prefix_hidden_size: int = 512
     prefix_dropout: float = 0.0
     init_std: float = 0.2
+    init: str = "random"
+    init_text: str | None = None
     shift_positions: bool = False
 
     def __post_init__(self) -> None:
@@ -125,6 +130,9 @@ class PTuningV2Config(MethodConfig):
         _at_least_one("prefix_hidden_size", self.prefix_hidden_size)
         _probability("prefix_dropout", self.prefix_dropout)
         _positive("init_std", self.init_std)
+        _check_init(self.init, self.init_text, ("random", "text"))
+        if self.init == "text" and self.prefix_projection:
+            raise ConfigError("init='text' gives the keys and values themselves; leave prefix_projection off.")
 
     @property
     def has_encoder(self) -> bool:
@@ -191,9 +199,7 @@ class PromptTuningConfig(_ShallowConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_length("num_virtual_tokens")
-        _one_of("init", self.init, INITS)
-        if (self.init == "text") != bool(self.init_text):
-            raise ConfigError("init_text goes with init='text', and init='text' needs it.")
+        _check_init(self.init, self.init_text, INITS)
 
     @property
     def length(self) -> int:
@@ -323,3 +329,9 @@ def _probability(name: str, value: float) -> None:
 def _positive(name: str, value: float) -> None:
     if not value > 0:
         raise ConfigError(f"{name} is {value!r}; it must be above 0.")
+
+
+def _check_init(init: str, text: str | None, known: tuple[str, ...]) -> None:
+    _one_of("init", init, known)
+    if (init == "text") != bool(text):
+        raise ConfigError("init_text goes with init='text', and init='text' needs it.")

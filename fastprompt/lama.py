@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt import interchange
-from fastprompt.backbones.checkpoint import locate, read_json
+from fastprompt.backbones.checkpoint import Checkpoint, locate, read_json
 from fastprompt.config import METHODS, MethodConfig, method_config
 from fastprompt.data.lama import Facts, Relation, candidate_words, read_facts, read_relations
 from fastprompt.data.loading import make_dataloader
@@ -26,6 +26,7 @@ from fastprompt.progress import RunLog
 from fastprompt.run_folder import BEST, EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE, RUN_FILES, make_folder
 from fastprompt.running import choose_device, describe
 from fastprompt.selection import BestPrompt, Evaluations
+from fastprompt.template import written
 from fastprompt.training import evaluate, make_trainer
 
 RUN_FILE = "lama.json"  # the options that its relations were run with
@@ -41,7 +42,7 @@ def run(options: TrainOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Tune and test a prompt for every relation; returns what is known of each, and the means as metrics.json has them.
 
     Without `--template` a shallow prompt stands in P-Tuning's (3, 3, 3); every other method asks in the relation's own
-    words, and "manual" does nothing else.
+    words, and "manual" does nothing else. A causal model is asked for what comes last, in P-Tuning's templates too.
 
     Raises:
         ConfigError: an option cannot work, or the folder holds relations that were run with other options.
@@ -106,11 +107,11 @@ def _open_folder(output: Path, options: TrainOptions) -> None:
     interchange.write_whole({path: interchange.as_json(given)})
 
 
-def _configure(options: TrainOptions, relation: Relation) -> MethodConfig:
+def _configure(options: TrainOptions, relation: Relation, causal: bool) -> MethodConfig:
     template = options.template
     if template is None:
         template = _PSEUDO_TOKENS if METHODS[options.method].prompt_kind == "shallow" else relation.template
-    return method_config(options.method, **{**options.method_options(), "template": template})
+    return method_config(options.method, **{**options.method_options(), "template": written(template, causal)})
 
 
 def _run_relation(
@@ -118,12 +119,15 @@ def _run_relation(
 ) -> dict[str, Any]:
     device = choose_device(options.device)
     runtime.seed(options.seed)
-    config = _configure(options, relation)
+    causal = Checkpoint(options.model_name_or_path).family.causal
+    config = _configure(options, relation, causal)
     model = PromptForMaskedLM.from_pretrained(
         options.model_name_or_path,
         config,
         seed=options.seed,
         bf16=options.bf16,
+        load_in_8bit=options.load_in_8bit,
+        load_in_4bit=options.load_in_4bit,
         gradient_checkpointing=options.gradient_checkpointing,
         hidden_dropout_prob=options.hidden_dropout_prob,
         attention_probs_dropout_prob=options.attention_probs_dropout_prob,
@@ -138,7 +142,7 @@ def _run_relation(
         shuffle = split == "train"
         return make_dataloader(
             facts[split].in_template(
-                config.template, options.max_train_samples if shuffle else options.max_eval_samples
+                config.template, options.max_train_samples if shuffle else options.max_eval_samples, causal
             ),
             tokenizer,
             batch_size=options.per_device_train_batch_size if shuffle else options.per_device_eval_batch_size,

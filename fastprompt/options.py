@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.config import ENCODERS, METHODS, POOLINGS, method_config
+from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.data.verbalizer import read_verbalizer
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS
@@ -28,10 +29,13 @@ class TrainOptions:
     model_name_or_path: str = option("", "hub id, model folder, or saved prompt")
     task_name: str = option(
         "",
-        "glue, superglue, qa, ner, srl, lama, reviews (embedded), or classification and regression of your own texts",
+        "glue, superglue, qa, ner, srl, lama, instruction, reviews (embedded), or classification and regression of "
+        "your own texts",
     )
     dataset_name: str | None = option(None, "the task's data set: sst2, rte, copa, squad, ...")
-    data_dir: str | None = option(None, "folder with the data set's own files; without it the hub's copy is taken")
+    data_dir: str | None = option(
+        None, "folder with the data set's own files, of instructions a file too; without it the hub's copy is taken"
+    )
     text_columns: str | None = option(None, "your own texts' columns: one, or two for pairs, with a comma between")
     label_column: str = option("label", "your own labels' column")
     tag_column: int | None = option(None, "a column file's tags, counted from 1; default: the last")
@@ -39,6 +43,8 @@ class TrainOptions:
         None, "cloze of a masked language model: text with [X], [MASK] and pseudo tokens [P], or numbers as (3,3,3)"
     )
     verbalizer: str | None = option(None, "words for a cloze's labels: JSON, or a file of it")
+    chat_template: str = option(CHAT_TEMPLATES[0], "how instructions are written", choices=CHAT_TEMPLATES)
+    max_new_tokens: int = option(128, "tokens of an answer at most")
     relations: tuple | None = option(None, "lama's relations: P36 P103 ...; default: all that have facts", many=True)
     lama_vocab: str | None = option(None, "file of lama's candidate words, one a line; default: the vocabulary's words")
     backend: str | None = option(None, "framework to run on", choices=BACKENDS)
@@ -57,7 +63,9 @@ class TrainOptions:
     encoder_hidden_size: int | None = option(None, "its inner width; default: the backbone's embedding size")
     shift_positions: bool = option(False, "count the tokens' positions from pre_seq_len, as past_key_values does")
     init_std: float | None = option(None, "standard deviation of the prompt's initial values; default: the method's")
-    init: str | None = option(None, "prompt tuning's initial values: random, vocabulary or text")
+    init: str | None = option(
+        None, "initial values: random, text, or (prompt tuning) vocabulary; default: the method's"
+    )
     init_text: str | None = option(None, "the text of --init text")
     pooling: str | None = option(None, "what the head reads; default: the method's", choices=POOLINGS)
     learning_rate: float | None = option(None, "peak learning rate; default: the method's")
@@ -80,6 +88,8 @@ class TrainOptions:
     )
     attention_probs_dropout_prob: float | None = option(None, "dropout of attention; default: the checkpoint's")
     bf16: bool = option(False, "keep the frozen backbone in bfloat16")
+    load_in_8bit: bool = option(False, "keep the frozen backbone's linear layers in 8 bits (torch, bitsandbytes)")
+    load_in_4bit: bool = option(False, "keep them in 4 bits, as QLoRA does")
     seed: int = option(11, "seeds initial values, batches and dropout")
     logging_steps: int = option(50, "a line of history every so many steps")
     do_train: bool = option(False, "train; with none of the three --do_..., train and evaluate")
@@ -121,6 +131,7 @@ class TrainOptions:
             "per_device_eval_batch_size",
             "gradient_accumulation_steps",
             "logging_steps",
+            "max_new_tokens",
             "early_stop",
             "max_train_samples",
             "max_eval_samples",

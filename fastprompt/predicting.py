@@ -5,15 +5,16 @@ from collections.abc import Iterable, Iterator
 from functools import partial, singledispatch
 from typing import Any
 
+from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.data.encoding import IGNORED, encode
-from fastprompt.data.examples import ClozeTexts, LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.files import Place
 from fastprompt.data.loading import PadBatch
 from fastprompt.data.squad import SquadData, SquadQuestion
 from fastprompt.data.squad_answers import best_spans, choose_answers
 from fastprompt.data.squad_windows import SquadWindows, make_windows
 from fastprompt.data.tasks import TaskData
-from fastprompt.data.tokenization import load_tokenizer
+from fastprompt.data.tokenization import Tokenizer, load_tokenizer
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
@@ -35,17 +36,23 @@ def answer(
       verbalizer the likeliest words;
     - choices: "label", the index of the likeliest, and "probabilities", one a choice;
     - sentences: "tags", one a token, null where a token lies behind `max_length` tokens of the model;
-    - questions: "answer", "" for none, and its "probability" among the n best.
+    - questions: "answer", "" for none, and its "probability" among the n best;
+    - instructions: "output", greedily written.
 
     Args:
         model: in evaluation mode.
         notes: gets a line about what was cut.
     """
     tokenizer = load_tokenizer(model.checkpoint.directory)
+    if isinstance(data, Instructions):
+        return _written(model, data, tokenizer, options)
     if isinstance(data, SquadData):
         data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
         notes += data.notes
-    shown = ClozeTexts(data.texts, [0] * len(data), model.method_config.template) if model.fills_blanks else data
+    shown = data
+    if model.fills_blanks:
+        template, causal = model.method_config.template, model.backbone.family.causal
+        shown = ClozeTexts(data.texts, [0] * len(data), template, causal)
     rows = encode(shown, tokenizer, max_length, notes)
     logits = _logits(model, rows, PadBatch(tokenizer.pad_token_id), options.per_device_eval_batch_size)
     return _answers(data, model, rows, logits, options)
@@ -67,6 +74,34 @@ def _logits(model: PromptModel, rows: list[dict[str, Any]], pad: PadBatch, size:
         for place, row in zip(places, logits, strict=True):
             found[place] = row
     return found
+
+
+def _written(model: PromptModel, data: Instructions, tokenizer: Tokenizer, options: TrainOptions) -> list[dict]:
+    start, _ = tokenizer.special_tokens_around()
+    asked = [start + ids for ids in tokenizer.plain(data.written())]
+    order = sorted(range(len(asked)), key=lambda place: len(asked[place]))
+    outputs = [""] * len(asked)
+    like = model.trainable_parameters()[0]
+    for first in range(0, len(order), options.per_device_eval_batch_size):
+        places = order[first : first + options.per_device_eval_batch_size]
+        width = max(len(asked[place]) for place in places)
+        ids = numpy.full((len(places), width), tokenizer.pad_token_id)
+        mask = numpy.zeros_like(ids)
+        for number, place in enumerate(places):
+            ids[number, width - len(asked[place]) :] = asked[place]
+            mask[number, width - len(asked[place]) :] = 1
+        written = model.generate(
+            ops.tensor(ids, like=like),
+            ops.tensor(mask, like=like),
+            max_new_tokens=options.max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )[:, width:]
+        for place, row in zip(places, written.tolist(), strict=True):
+            end = row.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in row else len(row)
+            outputs[place] = tokenizer.decode(row[:end])
+    columns = zip(data.instructions, data.contexts, outputs, strict=True)
+    return [{"instruction": given, "input": context, "output": output} for given, context, output in columns]
 
 
 def _length(row: dict[str, Any]) -> int:
@@ -174,16 +209,21 @@ def _of_questions(
 
 
 def read_lines(
-    model: PromptModel, lines: Iterable[Line], structured: bool = False, version_2: bool = False
+    model: PromptModel,
+    lines: Iterable[Line],
+    structured: bool = False,
+    version_2: bool = False,
+    chat_template: str = CHAT_TEMPLATES[0],
 ) -> TaskData:
     """Lines of input as the data that the model reads; what is to be answered is left open.
 
     Args:
         version_2: questions may have no answer, as in SQuAD 2.0.
+        chat_template: how instructions are written.
 
     A line is a text, or words with spaces between them for a tagger. With `structured`, and always for questions and
-    choices, it is a JSON object: {"text", "text_pair"}, {"tokens", "predicate"}, {"text", "choices"}, or {"question",
-    "context", "id"}; text_pair, predicate and id may be left off.
+    choices, it is a JSON object: {"text", "text_pair"}, {"tokens", "predicate"}, {"text", "choices"}, {"question",
+    "context", "id"}, or {"instruction", "input"}; text_pair, predicate, id and input may be left off.
 
     Raises:
         DataError: with the line: it is not such an object, or differs from the others.
@@ -194,10 +234,13 @@ def read_lines(
         "multiple_choice": _read_choices,
         "token_classification": _read_tokens,
         "question_answering": partial(_read_questions, version_2=version_2),
+        "causal_lm": partial(_read_instructions, chat_template=chat_template),
     }[model.task]
     if structured or model.task in STRUCTURED:
         return reader(model, [_parsed(line) for line in lines])
-    key, read = ("tokens", str.split) if model.task == "token_classification" else ("text", str)
+    key, read = {"token_classification": ("tokens", str.split), "causal_lm": ("instruction", str)}.get(
+        model.task, ("text", str)
+    )
     return reader(model, [Place(where, "", {key: read(text)}) for where, text in lines])
 
 
@@ -266,6 +309,12 @@ def _read_questions(model: PromptModel, places: list[Place], version_2: bool) ->
             raise place.wrong("its context is empty")
         questions[key] = SquadQuestion(key, place.get("question", str), context, [])
     return SquadData(list(questions.values()), version_2)
+
+
+def _read_instructions(model: PromptModel, places: list[Place], chat_template: str) -> Instructions:
+    instructions = [place.get("instruction", str) for place in places]
+    contexts = [place.get("input", str) if "input" in place.value else "" for place in places]
+    return Instructions(instructions, contexts, [""] * len(places), chat_template)
 
 
 def batches(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:

@@ -16,7 +16,7 @@ from typing import Any
 from fastprompt import interchange
 from fastprompt.checkpoints import Checkpoints, choose
 from fastprompt.config import method_config
-from fastprompt.data.examples import ClozeTexts, LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.loading import make_dataloader
 from fastprompt.data.squad import SquadData
 from fastprompt.data.squad_windows import make_windows
@@ -61,6 +61,7 @@ _TASKS: dict[type, str] = {
     MultipleChoices: "multiple_choice",
     TaggedTokens: "token_classification",
     SquadData: "question_answering",
+    Instructions: "causal_lm",
 }
 _CLOZE = "masked_lm"  # texts in a template are its task instead
 
@@ -91,6 +92,7 @@ def load_split(options: TrainOptions, split: str, label_names: list[str] | None 
         text_columns=options.text_columns.split(",") if options.text_columns else None,
         label_column=options.label_column,
         tag_column=options.tag_column,
+        chat_template=options.chat_template,
     )
     _tell(data.notes)
     return data.head(options.max_train_samples if split == "train" else options.max_eval_samples)
@@ -108,6 +110,8 @@ def load_model(options: TrainOptions, device: str, data: TaskData | None = None)
     settings: dict[str, Any] = {
         "seed": options.seed,
         "bf16": options.bf16,
+        "load_in_8bit": options.load_in_8bit,
+        "load_in_4bit": options.load_in_4bit,
         "gradient_checkpointing": options.gradient_checkpointing,
         "hidden_dropout_prob": options.hidden_dropout_prob,
         "attention_probs_dropout_prob": options.attention_probs_dropout_prob,
@@ -147,7 +151,7 @@ def _loader(options: TrainOptions, model: PromptModel, data: TaskData, shuffle: 
         data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
         notes += data.notes
     if model.task == _CLOZE:
-        data = ClozeTexts(data.texts, data.labels, model.method_config.template)
+        data = ClozeTexts(data.texts, data.labels, model.method_config.template, model.backbone.family.causal)
     size = options.per_device_train_batch_size if shuffle else options.per_device_eval_batch_size
     settings = {"batch_size": size, "shuffle": shuffle, "max_length": max_length, "seed": options.seed, "notes": notes}
     loader = make_dataloader(data, tokenizer, **settings)
@@ -233,6 +237,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
         model = load_model(options, device, splits.train)
     else:
         _check_fits(model, splits.evaluation or splits.test, options)
+    loaded = {"model_memory_mb": _peak_memory_mb()}
     # Now, so that what cannot be evaluated is found before the training.
     scored = None if splits.evaluation is None else _loader(options, model, splits.evaluation)
     metrics: dict[str, Any] = {}
@@ -250,6 +255,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
             _predict_split(options, model, splits.test, device, output / PREDICTIONS_FILE)
     metrics = {
         **metrics,
+        **loaded,
         **describe(model, device),
         "method": model.method_config.method,
         "learning_rate": options.learning_rate,
@@ -352,16 +358,21 @@ def _fitting(options: TrainOptions, model: PromptModel) -> int:
     return options.max_seq_length if model.max_length is None else min(options.max_seq_length, model.max_length)
 
 
-def describe(model: PromptModel, device: str) -> dict[str, Any]:
-    """Parameter counts, peak memory, framework and versions."""
-    tuned, total = model.count_parameters()
+def _peak_memory_mb() -> float:
+    """The most memory that was in use so far: the GPU's, or this process's where there is none."""
     memory = runtime.peak_device_memory_mb()
     if memory is None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return round(memory, 1)
+
+
+def describe(model: PromptModel, device: str) -> dict[str, Any]:
+    """Parameter counts, peak memory, framework and versions."""
+    tuned, total = model.count_parameters()
     return {
         "trainable_parameters": tuned,
         "total_parameters": total,
-        "peak_memory_mb": round(memory, 1),
+        "peak_memory_mb": _peak_memory_mb(),
         "backend": backend(),
         "backend_version": runtime.version(),
         "fastnlp_version": version("fastNLP"),
@@ -403,7 +414,7 @@ def predict(
     model.eval()
     for batch in batches(lines, options.per_device_eval_batch_size):
         notes: list[str] = []
-        data = read_lines(model, batch, structured, version_2)
+        data = read_lines(model, batch, structured, version_2, options.chat_template)
         answers = answer(model, data, options, _fitting(options, model), notes)
         _tell(notes)
         yield from answers

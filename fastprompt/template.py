@@ -1,7 +1,8 @@
 """Written templates of cloze prompts: a text, a blank, and the pseudo tokens of a shallow prompt between words.
 
 A template is text with `[X]` for what is asked about, one `[MASK]` for the blank, and `[P]` for each pseudo token
-(Liu et al., 2021, arXiv:2103.10385): "[P][P] [X] was born in [MASK] ." There is no framework in it.
+(Liu et al., 2021, arXiv:2103.10385): "[P][P] [X] was born in [MASK] ." A causal model reads from the left, so its blank
+is last: "[P][P] [X] was born in [MASK]". There is no framework in it.
 """
 
 import re
@@ -19,15 +20,18 @@ _SLOTS = re.compile(r"(\[P\]|\[MASK\])")
 _COUNTS = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\)")
 
 
-def written(template: str) -> str:
+def written(template: str, causal: bool = False) -> str:
     """`template` as text: "(3, 3, 3)" becomes three pseudo tokens, the blank, three, the text, three.
 
-    That is the order of P-Tuning's own code for LAMA, which also ends in a full stop where the last number is 0.
+    That is the order of P-Tuning's own code for LAMA, which also ends in a full stop where the last number is 0. Of a
+    causal model it becomes three, the text, six, the blank, and a full stop behind a blank is left off.
     """
     counts = _COUNTS.fullmatch(template.strip())
     if counts is None:
-        return template
+        return re.sub(rf"({re.escape(BLANK)})[\s.]*$", BLANK, template) if causal else template
     first, second, third = (PSEUDO * int(count) for count in counts.groups())
+    if causal:
+        return " ".join(filter(None, (first, TEXT, second + third, BLANK)))
     return " ".join(filter(None, (first, BLANK, second, TEXT, third or ".")))
 
 
@@ -60,39 +64,54 @@ class Template:
         parts = [part if _SLOTS.fullmatch(part) else part.rstrip() for part in _SLOTS.split(self.text.lstrip())]
         return [part for part in parts if part]
 
-    def lay_out(self, texts: Sequence[str], tokenizer: "Tokenizer", max_length: int) -> list[dict[str, Any]]:
+    def check_blank_is_last(self) -> None:
+        """Raises: ConfigError: something stands behind the blank, which a causal model would not read."""
+        if self.parts[-1] != BLANK:
+            raise ConfigError(
+                f"The template {self.text!r} goes on behind its blank, which a causal model does not read; end it "
+                f"with {BLANK}."
+            )
+
+    def lay_out(
+        self, texts: Sequence[str], tokenizer: "Tokenizer", max_length: int, causal: bool = False
+    ) -> list[dict[str, Any]]:
         """One row per text: "input_ids", "token_type_ids", "mask_positions", and "pseudo_tokens" where it has some.
 
-        "mask_positions" is the index of the blank; "pseudo_tokens" says of every place which pseudo token stands there,
-        counted from 1, and 0 for the others. Their ids are placeholders: the model puts its prompt there.
+        "mask_positions" is the index of the blank, or of a causal model the last, behind which the blank would stand;
+        "pseudo_tokens" says of every place which pseudo token stands there, counted from 1, and 0 for the others. Their
+        ids are placeholders: the model puts its prompt there.
 
         Args:
             max_length: cut texts so that a row has so many tokens at most; the template itself is never cut.
+            causal: leave off the blank, which is last.
 
         Raises:
             ConfigError: the template leaves no room for a text.
         """
         before, after = tokenizer.special_tokens_around()
-        fixed = dict(zip(self.parts, tokenizer.plain(self.parts), strict=True))
+        parts, filler = self.parts, tokenizer.pad_token_id if causal else tokenizer.mask_token_id
+        if causal:
+            parts, after = parts[:-1], []
+        fixed = dict(zip(parts, tokenizer.plain(parts), strict=True))
         taken = len(before) + len(after)
-        taken += sum(1 if _SLOTS.fullmatch(part) else len(fixed[part]) for part in self.parts if TEXT not in part)
-        (holder,) = (part for part in self.parts if TEXT in part)
+        taken += sum(1 if _SLOTS.fullmatch(part) else len(fixed[part]) for part in parts if TEXT not in part)
+        (holder,) = (part for part in parts if TEXT in part)
         filled = self._filled(holder, texts, tokenizer, max_length - taken)
         rows = []
         for ids_of_text in filled:
-            ids, pseudo, blank = list(before), [0] * len(before), 0
-            for part in self.parts:
+            ids, pseudo, blank = list(before), [0] * len(before), -1
+            for part in parts:
                 if part == BLANK:
                     blank = len(ids)
                 if _SLOTS.fullmatch(part):
-                    ids.append(tokenizer.mask_token_id)
-                    pseudo.append(max(pseudo) + 1 if part == PSEUDO else 0)
+                    ids.append(filler)
+                    pseudo.append(max(pseudo, default=0) + 1 if part == PSEUDO else 0)
                 else:
                     piece = ids_of_text if part == holder else fixed[part]
                     ids += piece
                     pseudo += [0] * len(piece)
             ids += after
-            row = {"input_ids": ids, "token_type_ids": [0] * len(ids), "mask_positions": blank}
+            row = {"input_ids": ids, "token_type_ids": [0] * len(ids), "mask_positions": blank % len(ids)}
             rows.append({**row, "pseudo_tokens": pseudo + [0] * len(after)} if self.num_pseudo else row)
         return rows
 

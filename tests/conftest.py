@@ -1,7 +1,9 @@
 """Fixtures: the framework under test, real and made checkpoints, and child processes of other frameworks."""
 
 import importlib.util
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+STORIES = SHARED / "models" / "stories260K"
 
 
 def pytest_configure(config):
@@ -103,19 +106,36 @@ def tiny(tmp_path_factory, run_python):
 
 @pytest.fixture(scope="session")
 def causal(tmp_path_factory, run_python):
-    """Folders of small random causal checkpoints: {"llama": ..., "gpt2": ..., ...}."""
+    """Folders of small random causal checkpoints, {"llama": ..., "gpt2": ..., ...}, and "stories" where it is there."""
     folder = tmp_path_factory.mktemp("causal")
     run_python("torch", ROOT / "tests" / "make_causal_checkpoints.py", folder)
-    return {path.name: path for path in folder.iterdir()}
+    return {path.name: path for path in folder.iterdir()} | ({"stories": STORIES} if STORIES.is_dir() else {})
+
+
+@pytest.fixture
+def worded(causal, tmp_path):
+    """worded(name): the folder of a small causal checkpoint with a tokenizer of the words w1, w2, ... w98."""
+
+    def make(name):
+        folder = shutil.copytree(causal[name], tmp_path / name)
+        vocabulary = {"<unk>": 0, **{f"w{i}": i for i in range(1, 99)}}
+        tokenizer = {
+            **{"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}},
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
+        }
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        (folder / "tokenizer_config.json").write_text('{"unk_token": "<unk>"}')
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
 def stories():
     """The folder of a real pretrained decoder, 260,032 parameters."""
-    found = SHARED / "models" / "stories260K"
-    if not found.is_dir():
+    if not STORIES.is_dir():
         pytest.skip("shared/models/stories260K is not there")
-    return found
+    return STORIES
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,33 @@ from pathlib import Path
 import torch
 import transformers
 
+BLOOM = {"vocab_size": 99, "n_layer": 3, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 SIZES = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 KIN = {**SIZES, "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64, "head_dim": 8}
 ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 CONFIGS = {
     "llama": transformers.LlamaConfig(**KIN, **ENDS, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
-    "llama-tied": transformers.LlamaConfig(**KIN, **ENDS, tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
+    "llama-tied": transformers.LlamaConfig(
+        **{**KIN, **ENDS, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
+        rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 3.0},
+    ),
+    "llama-3.1": transformers.LlamaConfig(
+        **{**KIN, "head_dim": 16},  # frequencies on both sides of the two bounds, and between them
+        **ENDS,
+        rope_parameters={
+            **{"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "original_max_position_embeddings": 32},
+            **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        },
+    ),
     "qwen2": transformers.Qwen2Config(**KIN, **ENDS, tie_word_embeddings=True),
     "qwen3": transformers.Qwen3Config(**{**KIN, "head_dim": 12}, **ENDS),
-    "gpt2": transformers.GPT2Config(vocab_size=99, n_embd=32, n_layer=3, n_head=4, n_positions=64, **ENDS),
+    "gpt2": transformers.GPT2Config(
+        vocab_size=99, n_embd=32, n_layer=3, n_head=4, n_positions=64, **ENDS, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+    ),
+    "bloom": transformers.BloomConfig(**BLOOM, hidden_size=32, n_head=4),
+    "bloom-six": transformers.BloomConfig(
+        **BLOOM, hidden_size=36, n_head=6, apply_residual_connection_post_layernorm=True
+    ),
 }
 
 

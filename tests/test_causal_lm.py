@@ -1,5 +1,8 @@
 """Causal language models with prompts: what a token sees, what is learnt, what is generated, on each framework."""
 
+import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import fastprompt as fp
@@ -10,7 +13,9 @@ import numpy
 import pytest
 
 ROOT = Path(__file__).resolve().parent
-PORTABLE = ["llama", "llama-tied", "qwen2", "qwen3"]
+PORTABLE = ["llama", "llama-tied", "llama-3.1", "qwen2", "qwen3", "gpt2", "bloom", "bloom-six"]
+if (ROOT.parents[1] / "shared" / "models" / "stories260K").is_dir():  # real weights
+    PORTABLE.append("stories")
 METHODS = {
     "p-tuning-v2": fp.PTuningV2Config(pre_seq_len=3, init_std=0.5),
     "p-tuning": fp.PTuningConfig(num_virtual_tokens=3),
@@ -45,7 +50,7 @@ def reference(tmp_path_factory, run_python, causal, batch):
 
 def kinds():
     """Models, and whether they are asked for in the portable definition: on torch the stock ones are tried too."""
-    stock = [(name, False) for name in (*PORTABLE, "gpt2")] if backend() == "torch" else []
+    stock = [(name, False) for name in PORTABLE] if backend() == "torch" else []
     return [*((name, True) for name in PORTABLE), *stock]
 
 
@@ -55,13 +60,16 @@ def given(batch, side):
 
 @pytest.mark.parametrize(("name", "portable"), kinds())
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_logits_behind_a_deep_prefix_are_those_of_past_keys_and_values(reference, batch, name, portable, side):
+@pytest.mark.parametrize("shifted", [False, True])
+def test_logits_behind_a_deep_prefix_are_those_of_past_keys_and_values(reference, batch, name, portable, side, shifted):
     folder, arrays = reference
     model = fp.PromptForCausalLM.from_pretrained(folder / f"{name}-p-tuning-v2", portable=portable)
+    model.method_config.shift_positions = shifted
     model.eval()
     found = ops.to_numpy(model(**given(batch, side)).logits)
     real = batch[f"{side}_mask"].astype(bool)
-    assert numpy.abs(found - arrays[f"{name} {side} logits"])[real].max() < 1e-5 * max(1, numpy.abs(found[real]).max())
+    wanted = arrays[f"{name} {side} {'shifted ' if shifted else ''}logits"]
+    assert numpy.abs(found - wanted)[real].max() < 1e-5 * max(1, numpy.abs(found[real]).max())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -83,7 +91,7 @@ def test_gradients_are_those_of_the_stock_model(reference, causal, batch, name, 
 @pytest.mark.parametrize(("name", "portable"), kinds())
 def test_greedy_tokens_are_those_of_transformers(reference, causal, batch, name, portable):
     model = fp.PromptForCausalLM.from_pretrained(causal[name], fp.FineTuningConfig(), portable=portable)
-    found = model.generate(**given(batch, "left"), max_new_tokens=8)
+    found = model.generate(**given(batch, "left"), max_new_tokens=8, pad_token_id=0)
     wanted = reference[1][f"{name} greedy"]
     assert (found == wanted[:, : found.shape[1]]).all()
     assert not wanted[:, found.shape[1] :].any()
@@ -142,21 +150,87 @@ def test_a_saved_prompt_gives_the_same_logits(causal, batch, tmp_path, method):
 
 
 STORY_CODE = """
-import sys, numpy, fastprompt as fp
+import sys, numpy, torch, transformers, fastprompt as fp
 from fastprompt.framework import ops
+start = numpy.array([[1, 403, 407]])
 model = fp.load_prompt_model(sys.argv[1])
-numpy.save(sys.argv[2], model.generate(ops.tensor(numpy.array([[1, 403, 407]])), max_new_tokens=64, eos_token_id=511))
+stock = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[2]).eval()
+greedy = {"max_new_tokens": 64, "eos_token_id": 511}
+found = {
+    "prefix": model.generate(ops.tensor(start), **greedy),
+    "stock": stock.generate(torch.from_numpy(start), do_sample=False, pad_token_id=0, **greedy).numpy(),
+    "drawn": model.generate(ops.tensor(start), do_sample=True, temperature=1.5, top_k=40, top_p=0.95, seed=7, **greedy),
+}
+numpy.savez(sys.argv[3], **found)
 """
 
 
-def test_sixty_four_tokens_of_a_real_model_are_torchs(stories, tmp_path, run_python):
-    """With a prefix; without one they are transformers' own in the test above, on made models."""
+def test_sixty_four_tokens_of_a_real_model_are_torchs_and_transformers_own(stories, tmp_path, run_python):
     fp.PromptForCausalLM.from_pretrained(stories, fp.PTuningV2Config(pre_seq_len=4)).save_pretrained(tmp_path)
-    run_python("torch", "-c", STORY_CODE, tmp_path, tmp_path / "ids.npy")
-    model = fp.load_prompt_model(tmp_path)
-    found = model.generate(ops.tensor(numpy.array([[1, 403, 407]])), max_new_tokens=64, eos_token_id=511)
-    assert found.shape == (1, 67)
-    assert found.tolist() == numpy.load(tmp_path / "ids.npy").tolist()
+    run_python("torch", "-c", STORY_CODE, tmp_path, stories, tmp_path / "ids.npz")
+    wanted = numpy.load(tmp_path / "ids.npz")
+    start, greedy = ops.tensor(numpy.array([[1, 403, 407]])), {"max_new_tokens": 64, "eos_token_id": 511}
+    model = fp.load_prompt_model(tmp_path, portable=True)
+    assert wanted["prefix"].shape == (1, 67)
+    assert model.generate(start, **greedy).tolist() == wanted["prefix"].tolist()
+    drawn = model.generate(start, do_sample=True, temperature=1.5, top_k=40, top_p=0.95, seed=7, **greedy)
+    assert drawn.tolist() == wanted["drawn"].tolist() != wanted["prefix"].tolist()
+    bare = fp.PromptForCausalLM.from_pretrained(stories, fp.FineTuningConfig(), portable=True)
+    assert bare.generate(start, **greedy).tolist() == wanted["stock"].tolist()
+
+
+@pytest.mark.parametrize(("name", "portable"), kinds())
+@pytest.mark.parametrize("method", ["p-tuning-v2", "prompt-tuning"])
+def test_what_is_kept_of_the_text_changes_no_token(causal, batch, name, portable, method):
+    """Each token is the one that a model which reads everything anew puts first, rows padded in front."""
+    model = fp.PromptForCausalLM.from_pretrained(causal[name], METHODS[method], seed=2, portable=portable)
+    inputs = given(batch, "left")
+    written = model.generate(**inputs, max_new_tokens=5, eos_token_id=99, pad_token_id=0)
+    model.eval()
+    for length in range(9, 14):
+        mask = numpy.concatenate([batch["left_mask"], numpy.ones((3, length - 9), dtype="int64")], axis=1)
+        logits = ops.to_numpy(model(ops.tensor(written[:, :length]), ops.tensor(mask)).logits)
+        assert logits[:, -1].argmax(axis=1).tolist() == written[:, length].tolist()
+
+
+def test_only_the_scores_of_labelled_words_are_computed_in_training(causal, batch):
+    model = fp.PromptForCausalLM.from_pretrained(causal["llama"], METHODS["p-tuning-v2"])
+    model.eval()
+    labels = numpy.where(batch["left_mask"] * (numpy.arange(9) > 6), batch["left_ids"], -100)
+    inputs = {**given(batch, "left"), "labels": ops.tensor(labels)}
+    whole, few = model(**inputs), model(**inputs, only_labelled=True)
+    assert tuple(whole.logits.shape) == (3, 9, 99)
+    assert tuple(few.logits.shape) == ((labels[:, 1:] != -100).sum(), 99)
+    numpy.testing.assert_allclose(ops.to_numpy(few.loss), ops.to_numpy(whole.loss), rtol=1e-6)
+    step = model.evaluate_step(**inputs)
+    assert ops.to_numpy(step["target"]).tolist() == labels[:, 1:][labels[:, 1:] != -100].tolist()
+    likeliest = ops.to_numpy(whole.logits).argmax(axis=2)[:, :-1]
+    assert ops.to_numpy(step["pred"]).tolist() == likeliest[labels[:, 1:] != -100].tolist()
+    nothing = ops.tensor(numpy.full_like(labels, -100))
+    assert ops.to_numpy(model.train_step(**given(batch, "left"), labels=nothing)["loss"]).item() == 0
+
+
+@pytest.mark.parametrize(("name", "portable"), kinds())
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_classes_are_read_from_the_last_token_as_transformers_does(reference, batch, name, portable, side):
+    folder, arrays = reference
+    model = fp.PromptForSequenceClassification.from_pretrained(
+        folder / f"{name}-classifier", fp.FineTuningConfig(), num_labels=3, portable=portable
+    )
+    assert model.fresh_tensors() == []
+    assert "score.weight" in model.tuned_parameters()
+    model.eval()
+    found = ops.to_numpy(model(**given(batch, side)).logits)
+    assert numpy.abs(found - arrays[f"{name} {side} classes"]).max() < 1e-5 * max(1, numpy.abs(found).max())
+
+
+@pytest.mark.parametrize("method", ["p-tuning-v2", "prompt-tuning"])
+def test_a_classifiers_padding_may_stand_on_either_side(causal, batch, method):
+    model = fp.PromptForSequenceClassification.from_pretrained(causal["gpt2"], METHODS[method], seed=3)
+    model.eval()
+    left, right = (ops.to_numpy(model(**given(batch, side)).logits) for side in ("left", "right"))
+    assert numpy.ptp(left) > 1e-3
+    numpy.testing.assert_allclose(left, right, atol=1e-5)
 
 
 SENTENCES = [
@@ -194,19 +268,23 @@ def test_prompts_lower_the_loss_of_a_real_model_and_the_deep_one_most(stories):
 
 
 def test_heads_of_encoders_are_refused_on_causal_models_and_the_other_way_round(causal, tiny):
-    with pytest.raises(ConfigError, match="is a causal language model, which sequence_classification does not go with"):
-        fp.PromptForSequenceClassification.from_pretrained(causal["llama"])
+    with pytest.raises(ConfigError, match="is a causal language model, which token_classification does not go with"):
+        fp.PromptForTokenClassification.from_pretrained(causal["llama"])
+    with pytest.raises(ConfigError, match="sees nothing of the text behind it; a causal model takes 'last' or 'mean'"):
+        fp.PromptForSequenceClassification.from_pretrained(causal["llama"], fp.PTuningV2Config(pooling="first"))
     with pytest.raises(ConfigError, match="is no causal language model, which causal_lm does not go with"):
         fp.PromptForCausalLM.from_pretrained(tiny["bert"])
 
 
-def test_generation_that_cannot_go_well_is_refused(causal, batch):
+def test_generation_that_cannot_go_well_is_refused(causal, batch, monkeypatch):
     model = fp.PromptForCausalLM.from_pretrained(causal["llama"])
     with pytest.raises(DataError, match="pad them in front"):
         model.generate(**given(batch, "right"))
     with pytest.raises(ConfigError, match="temperature 0"):
         model.generate(**given(batch, "left"), do_sample=True, temperature=0.0)
-    del model.checkpoint.config["pad_token_id"]
+    with pytest.raises(ConfigError, match="9 tokens and 60 new ones are more than the 64"):
+        model.generate(**given(batch, "left"), max_new_tokens=60)
+    monkeypatch.setattr(model, "_generation_settings", lambda: {"eos_token_id": 2})
     with pytest.raises(ConfigError, match="no pad token; give pad_token_id"):
         model.generate(**given(batch, "left"))
 
@@ -217,7 +295,56 @@ def test_a_text_beyond_the_models_positions_is_refused(causal):
         model(ops.tensor(numpy.ones((1, 62), dtype="int64")))
 
 
-@pytest.mark.skipif(backend() == "torch", reason="torch takes the stock model")
-def test_a_causal_family_without_a_portable_definition_is_named(causal):
-    with pytest.raises(CheckpointError, match="is a gpt2 model, which runs on torch only"):
-        fp.PromptForCausalLM.from_pretrained(causal["gpt2"])
+@pytest.mark.parametrize(
+    ("name", "setting", "told"),
+    [
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 500.0, "factor": 2.0}}, "rope_type 'yarn'"),
+        ("qwen2", {"use_sliding_window": True}, "use_sliding_window"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+    ],
+)
+def test_what_a_portable_definition_has_not_is_refused_by_its_key(causal, tmp_path, name, setting, told):
+    shutil.copytree(causal[name], tmp_path / name)
+    config = tmp_path / name / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | setting))
+    with pytest.raises(CheckpointError, match=f"asks for {told}, which the portable definition has not; use torch"):
+        fp.PromptForCausalLM.from_pretrained(tmp_path / name, portable=True)
+
+
+def gradients_of(model, batch):
+    model.train()
+    labels = ops.tensor(numpy.where(batch["right_mask"], batch["right_ids"], -100))
+    tuned = list(model.tuned_parameters().values())
+    return ops.gradients(model.train_step(**given(batch, "right"), labels=labels)["loss"], tuned)
+
+
+@pytest.mark.parametrize(("name", "portable"), [kind for kind in kinds() if kind[0] in ("qwen3", "gpt2", "bloom")])
+def test_gradient_checkpointing_changes_no_gradient_of_a_causal_model(causal, batch, name, portable):
+    options = {"seed": 3, "portable": portable}
+    make = partial(fp.PromptForCausalLM.from_pretrained, causal[name], METHODS["p-tuning-v2"], **options)
+    plain, saving = (gradients_of(make(gradient_checkpointing=on), batch) for on in (False, True))
+    for one, other in zip(plain, saving, strict=True):
+        assert numpy.abs(one).max() > 0
+        numpy.testing.assert_allclose(other, one, atol=1e-6 * numpy.abs(one).max())
+
+
+@pytest.mark.parametrize("name", ["llama", "bloom"])
+def test_a_bank_reads_rows_of_several_prompts_on_a_causal_model(causal, batch, tmp_path, name):
+    configs = {"long": fp.PTuningV2Config(pre_seq_len=5, init_std=0.5), "short": fp.PTuningV2Config(pre_seq_len=2)}
+    configs["shallow"] = fp.PromptTuningConfig(num_virtual_tokens=4)
+    for number, (prompt, config) in enumerate(configs.items()):
+        model = fp.PromptForSequenceClassification.from_pretrained(causal[name], config, seed=number)
+        model.save_pretrained(tmp_path / prompt)
+    bank = fp.PromptBank.from_pretrained({prompt: tmp_path / prompt for prompt in configs})
+    inputs, names = given(batch, "left"), list(configs)
+    mixed = bank(**inputs, prompts=names).logits
+    for row, prompt in enumerate(names):
+        alone = ops.to_numpy(bank(**inputs, prompts=prompt).logits)[row]
+        numpy.testing.assert_allclose(ops.to_numpy(mixed[row]), alone, atol=1e-5)
+
+
+def test_a_bank_refuses_blooms_prefixes_that_stand_before_the_text(causal, tmp_path):
+    config = fp.PTuningV2Config(pre_seq_len=2, shift_positions=True)
+    fp.PromptForSequenceClassification.from_pretrained(causal["bloom"], config).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="stands before its text"):
+        fp.PromptBank.from_pretrained({"one": tmp_path})

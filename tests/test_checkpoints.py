@@ -116,6 +116,52 @@ def test_only_the_newest_are_kept_where_a_limit_is_set(train_here, task, tmp_pat
     assert [folder.name for folder in find(tmp_path)] == ["checkpoint-6", "checkpoint-8"]
 
 
+FULL_DISK = """
+import shutil, subprocess, sys
+from pathlib import Path
+from fastprompt.checkpoints import find
+from fastprompt.cli import main
+from fastprompt.trainer_state import read_state
+
+disk, left, size, *arguments = sys.argv[1:]
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={2**22}", "none", disk], check=True)
+ballast, output = Path(disk) / "ballast", Path(disk) / "run"
+ballast.write_bytes(bytes(2**22 - int(size)))
+arguments = ["train", *arguments, "--output_dir", str(output)]
+assert main(arguments) == 1
+found = find(output)
+for folder in found:
+    read_state(folder)
+print("found", *sorted(path.name for path in output.iterdir() if "checkpoint" in path.name), file=sys.stderr)
+ballast.unlink()
+assert main([*arguments, "--resume_from_checkpoint", "last"]) == 0
+shutil.copytree(output, left)
+"""
+
+
+def test_a_full_disk_ends_the_run_and_leaves_whole_checkpoints_to_go_on_from(task, whole, tmp_path):
+    alone = ["unshare", "--map-root-user", "--mount"]
+    try:
+        subprocess.run([*alone, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small disk of one's own cannot be mounted here")
+    disk, pages = tmp_path / "disk", [-(-path.stat().st_size // 4096) for path in find(whole)[0].iterdir()]
+    disk.mkdir()
+    room = 5 * sum(pages) // 2 * 4096  # of two checkpoints and a half
+    told = subprocess.run(
+        [*alone, sys.executable, "-c", FULL_DISK, *map(str, (disk, tmp_path / "left", room, *task))],
+        env={**os.environ, "FASTNLP_BACKEND": fp.backend()},
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr[-2000:]
+    assert "cannot be written (No space left on device)" in told.stderr
+    assert "Traceback" not in told.stderr
+    found = next(line for line in told.stderr.splitlines() if line.startswith("found"))
+    assert found in ("found checkpoint-2", "found checkpoint-2 checkpoint-4")  # and nothing half written
+    assert_same_run(tmp_path / "left", whole)
+
+
 @pytest.mark.once
 def test_a_kill_while_an_old_checkpoint_goes_leaves_none_in_pieces(tmp_path, monkeypatch):
     old = tmp_path / "checkpoint-2"

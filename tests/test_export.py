@@ -210,7 +210,7 @@ def test_what_cannot_be_written_is_refused(tiny, tmp_path):
         model.export(tmp_path)
     with pytest.raises(CheckpointError, match=r"/proc/model.onnx cannot be written"):
         model.export("/proc/model.onnx")
-    with pytest.raises(ConfigError, match="load the prompt with bf16 off"):
+    with pytest.raises(ConfigError, match="load the prompt without bf16"):
         made(tiny["bert"], DEEP, bf16=True).export(tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 

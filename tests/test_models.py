@@ -163,7 +163,7 @@ def test_shifted_positions_leave_less_room_for_the_input(tiny):
         (lambda: fp.PTuningV2Config(pre_seq_len=2.5), "whole number"),
         (lambda: fp.PTuningV2Config(prefix_dropout=1.0), "prefix_dropout is 1.0"),
         (lambda: fp.PTuningV2Config(pooling="prompt"), "needs a shallow prompt"),
-        (lambda: fp.ShallowPrefixConfig(pooling="last"), "one of first, mean, prompt"),
+        (lambda: fp.ShallowPrefixConfig(pooling="middle"), "one of first, last, mean, prompt"),
         (lambda: fp.PromptTuningConfig(init="text"), "init='text' needs it"),
         (lambda: fp.PTuningV2Config(init_std=0), "init_std is 0"),
         (lambda: fp.PTuningConfig(encoder="gru"), "one of lstm, mlp"),

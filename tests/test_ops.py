@@ -236,7 +236,13 @@ def test_binary_cross_entropy_far_out_and_at_zero():
     check(lambda x: scalar(ops.bce_with_logits(x, ops.tensor(target))), lambda x: bce(x, target), logits)
 
 
-MASKS = {"none": None, "padding": (2, 1, 1, 5), "per query": (2, 1, 3, 5), "causal": (1, 1, 3, 5)}
+MASKS = {
+    "none": None,
+    "padding": (2, 1, 1, 5),
+    "per query": (2, 1, 3, 5),
+    "causal": (1, 1, 3, 5),
+    "per head": (2, 2, 3, 5),
+}
 
 
 @pytest.mark.parametrize("kind", MASKS)

@@ -30,6 +30,7 @@ __all__ = [
     "move",
     "named_parameters",
     "parameter",
+    "quantize",
     "set_value",
     "to_bf16",
     "unfreeze",
@@ -212,6 +213,11 @@ def is_trainable(parameter: Var) -> bool:
 def to_bf16(module: jittor.nn.Module) -> None:
     """Raises BackendError: jittor multiplies no bf16 matrices on a CPU."""
     raise BackendError("jittor cannot keep a backbone in bf16: leave bf16 off, or use the torch or paddle backend.")
+
+
+def quantize(module: jittor.nn.Module, bits: int) -> None:
+    """Raises BackendError: bitsandbytes is for torch."""
+    raise BackendError(f"load_in_{bits}bit runs on torch; leave it off, or take the torch backend.")
 
 
 def device_of(module: jittor.nn.Module) -> str:

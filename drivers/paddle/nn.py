@@ -29,6 +29,7 @@ __all__ = [
     "move",
     "named_parameters",
     "parameter",
+    "quantize",
     "set_value",
     "to_bf16",
     "unfreeze",
@@ -161,6 +162,11 @@ def to_bf16(module: Module) -> None:
     if device_of(module).is_cpu_place():
         raise BackendError("Paddle cannot compute in bfloat16 on the CPU: keep float32, or move the model to a GPU.")
     module.to(dtype="bfloat16")
+
+
+def quantize(module: Module, bits: int) -> None:
+    """Raises BackendError: bitsandbytes is for torch."""
+    raise BackendError(f"load_in_{bits}bit runs on torch; leave it off, or take the torch backend.")
 
 
 def device_of(module: Module) -> paddle.base.core.Place:

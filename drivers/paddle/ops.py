@@ -145,7 +145,8 @@ def attention(
 ) -> Tensor:
     """softmax(Q K^T / sqrt(head_dim) + mask) V.
 
-    query (B, heads, T, head_dim), key and value (B, heads, S, head_dim), mask additive (B, 1, 1 or T, S) or None.
+    query (B, heads, T, head_dim), key and value (B, heads, S, head_dim), mask additive (B or 1, heads or 1, 1 or T, S)
+    or None.
     Returns (B, heads, T, head_dim).
     """
     scores = paddle.matmul(query * (query.shape[-1] ** -0.5), key, transpose_y=True)  # (B, heads, T, S)
@@ -180,7 +181,10 @@ def repeat_rows(row: Tensor, times: Sequence[int]) -> Tensor:
 
 
 def _expand_mask(mask: Tensor, shape: Sequence[int]) -> Tensor:
-    """mask (B or 1, 1, T or 1, S) -> (B, heads, T, S); a broadcast over inner axes costs as much as the attention."""
+    """mask (B or 1, heads or 1, T or 1, S) -> (B, heads, T, S), or as it is where it has all heads already; a broadcast
+    over inner axes costs as much as the attention."""
+    if mask.shape[1] > 1:
+        return mask
     batch, _, queries, keys = mask.shape
     row = queries * keys
     times = math.prod(shape) // (batch * row)

@@ -1,20 +1,23 @@
-"""Deep prefixes for families that compute attention by themselves: DeBERTa, DeBERTa-v2 and -v3, and MPNet.
+"""Deep prefixes for families that compute attention by themselves: DeBERTa, DeBERTa-v2 and -v3, MPNet and BLOOM.
 
 Their self-attention is no call of transformers' AttentionInterface, so each such module of a loaded model gets a
 subclass of its own class. Without a prefix that is the stock forward.
 
-A prefix stands at no position. Both families add to the scores what the distance between query and key is worth, MPNet
-a learned bias, DeBERTa products of content and position; to a prefix there is no distance, so its scores are those of
-content alone, at the family's own scale (DeBERTa's is 1 / sqrt(3 head_dim) where it adds two such products). A constant
-there, such as MPNet's bias of a far-off key, would only say how much a prefix weighs, which its keys learn.
+A prefix stands at no position. These families add to the scores what the distance between query and key is worth, MPNet
+a learned bias, DeBERTa products of content and position, BLOOM a slope times it; to a prefix there is no distance, so
+its scores are those of content alone, at the family's own scale (DeBERTa's is 1 / sqrt(3 head_dim) where it adds two
+such products). A constant there, such as MPNet's bias of a far-off key, would only say how much a prefix weighs, which
+its keys learn. BLOOM knows placed prefixes too, see `fastprompt.backbones.portable.Prefix`.
 """
 
 import functools
 from typing import Any
 
+from fastprompt.backbones.bloom import alibi_slopes
+
 import torch
 import torch.nn.functional as F
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # a layer's prefix: keys and values (B, heads, P, head_dim)
@@ -56,11 +59,13 @@ class _PrefixAttention:
         value: torch.Tensor,
         bias: torch.Tensor,  # (B or 1, heads or 1, T, T), added to the scores of real tokens
         scale: float,
+        prefix_bias: torch.Tensor | None = None,  # (B or 1, heads or 1, T, P), added to those of the prefix; None: 0
     ) -> torch.Tensor:
         prefix_key, prefix_value = (x.to(key.dtype) for x in prefix)
         key, value = torch.cat([prefix_key, key], dim=2), torch.cat([prefix_value, value], dim=2)
         tokens, unseen = bias.shape[-1], self._fastprompt_calls.unseen(bias.dtype)
-        bias = F.pad(bias, (prefix_key.shape[2], 0))  # 0 for the prefix, which all see
+        before = bias.new_zeros(1) if prefix_bias is None else prefix_bias  # 0 for the prefix, which all see
+        bias = torch.cat([before.expand(*bias.shape[:3], prefix_key.shape[2]), bias], dim=-1)
         if unseen is not None:  # but for what a shorter prefix of this row lacks
             bias = bias + F.pad(unseen, (0, tokens))
         scores = torch.matmul(query * scale, key.transpose(-1, -2)) + bias  # (B, heads, T, P + T)
@@ -131,6 +136,36 @@ class _DebertaV2Attention(_PrefixAttention):
         return self.attend(prefix, query, key, value, bias, (self.attention_head_size * terms) ** -0.5)
 
 
+class _BloomAttention(_PrefixAttention):
+    num_attention_heads = property(lambda self: self.num_heads)
+    attention_head_size = property(lambda self: self.head_dim)
+    dropout = property(lambda self: self.attention_dropout)
+
+    def with_prefix(
+        self,
+        prefix: Pair,
+        hidden_states: torch.Tensor,
+        residual: torch.Tensor,  # (B, T, hidden)
+        alibi: torch.Tensor,  # (B * heads, 1, S): a head's slope times where a token stands, counted from 0
+        attention_mask: torch.Tensor | None,  # additive (B, 1, T, S)
+        layer_past: Cache | None = None,
+        **_: Any,
+    ) -> torch.Tensor:
+        query, key, value = self._reshape(self.query_key_value(hidden_states))  # (B, heads, T, head_dim)
+        if layer_past is not None:
+            key, value = layer_past.update(key, value, self.layer_idx)
+        keys = alibi.unflatten(0, (-1, self.num_heads))  # (B, heads, 1, S)
+        queries = keys[..., -query.shape[2] :].transpose(2, 3)  # (B, heads, T, 1)
+        bias = keys - queries if attention_mask is None else keys - queries + attention_mask
+        prefix_bias = None
+        if self._fastprompt_calls.prefix is not None and self._fastprompt_calls.prefix.placed:
+            length = prefix[0].shape[2]
+            slopes = torch.from_numpy(alibi_slopes(self.num_heads)).to(alibi).view(-1, 1, 1)
+            prefix_bias = slopes * torch.arange(-length, 0, device=alibi.device) - queries  # (B, heads, T, P)
+        attended = self.dense(self.attend(prefix, query, key, value, bias, self.inv_norm_factor, prefix_bias))
+        return residual + F.dropout(attended, self.hidden_dropout, self.training)
+
+
 def _mask_bias(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask.bool(), torch.finfo(dtype).min)
 
@@ -139,6 +174,7 @@ PATCHES: dict[str, dict[str, type]] = {  # model_type: {stock class: what comes 
     "mpnet": {"MPNetSelfAttention": _MPNetAttention, "MPNetLayer": GradientCheckpointingLayer},  # it has none itself
     "deberta": {"DisentangledSelfAttention": _DebertaAttention},
     "deberta-v2": {"DisentangledSelfAttention": _DebertaV2Attention},
+    "bloom": {"BloomAttention": _BloomAttention},
 }
 
 

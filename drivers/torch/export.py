@@ -64,7 +64,7 @@ def export(model: "PromptModel", path: str | Path, overwrite: bool) -> None:
     if model.fills_blanks:
         raise ConfigError(f"{model.task} has no exported form: its graph would have to be told where the blanks are.")
     if any(parameter.dtype is not torch.float32 for parameter in model.parameters()):
-        raise ConfigError("An exported model computes in float32; load the prompt with bf16 off.")
+        raise ConfigError("An exported model computes in float32; load the prompt without bf16 and load_in_...bit.")
     size = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
     external = size > ONE_FILE_BYTES
     for target in (path, path.with_name(f"{path.name}.data"))[: 1 + external]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from fastprompt.drivers.torch.quantization import quantize
 from fastprompt.errors import CheckpointError
 
 import numpy
@@ -23,6 +24,7 @@ __all__ = [
     "move",
     "named_parameters",
     "parameter",
+    "quantize",
     "set_value",
     "to_bf16",
     "unfreeze",

@@ -128,7 +128,8 @@ def attention(
 ) -> Tensor:
     """softmax(Q K^T / sqrt(head_dim) + mask) V.
 
-    query (B, heads, T, head_dim), key and value (B, heads, S, head_dim), mask additive (B, 1, 1 or T, S) or None.
+    query (B, heads, T, head_dim), key and value (B, heads, S, head_dim), mask additive (B or 1, heads or 1, 1 or T, S)
+    or None.
     Returns (B, heads, T, head_dim).
     """
     return F.scaled_dot_product_attention(query, key, value, mask, dropout_p if training else 0.0)

@@ -20,7 +20,7 @@ from fastprompt.errors import CheckpointError, ConfigError
 import torch
 import transformers
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging as hf_logging
@@ -37,6 +37,7 @@ class _Calls:
 
     def __init__(self) -> None:
         self.recording = True
+        self.kept: list[tuple[torch.Tensor, torch.Tensor]] | None = None  # see StockBackbone.keys_and_values
         self.modules: list[nn.Module] = []
         self.shape: tuple[int, int] | None = None  # heads_kv, head_dim
         self.start(None)
@@ -115,6 +116,8 @@ def _attention(
     calls: _Calls | None = module.__dict__.get("_fastprompt_calls")
     if calls is not None and calls.recording:
         calls.record(module, key.shape[1], key.shape[3])
+    elif calls is not None and calls.kept is not None:
+        calls.kept.append((key, value))
     elif calls is not None and (prefix := calls.prefix_of(module, query.shape[0])) is not None:
         prefix_key, prefix_value = prefix
         if attention_mask is None and _is_causal(module, options) and query.shape[2] > 1:
@@ -146,8 +149,7 @@ class StockBackbone(nn.Module):
         self.geometry = geometry(config)
         accepted = inspect.signature(model.forward).parameters
         self._takes = {name for name in ("token_type_ids", "position_ids") if name in accepted}
-        # Keys and values of a causal model are not kept: whoever goes on reads all again, with the prompt.
-        self._always = {"use_cache": False} if "use_cache" in accepted else {}
+        self._keeps = "use_cache" in accepted
         if not config.get("position_biased_input", True):  # DeBERTa without absolute positions ignores them
             self._takes.discard("position_ids")
         self._calls = _Calls()
@@ -161,7 +163,7 @@ class StockBackbone(nn.Module):
         self.model.eval()
         with torch.no_grad():
             ids = torch.ones((1, 2), dtype=torch.long, device=next(self.model.parameters()).device)
-            self.model(input_ids=ids)
+            self.model(input_ids=ids, **({"use_cache": False} if self._keeps else {}))
         self.model.train(training)
         self._calls.finish_recording()
         if self._calls.shape is None:  # its own attention adds the mask to its scores: True and False would be 1 and 0
@@ -213,6 +215,29 @@ class StockBackbone(nn.Module):
     def word_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()
 
+    def new_cache(self) -> DynamicCache:
+        """See CausalBackbone.new_cache."""
+        return DynamicCache()
+
+    def keys_and_values(self, input_ids: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """See PortableBackbone.keys_and_values.
+
+        Raises:
+            ConfigError: the family keeps an attention of its own and no cache.
+        """
+        if self.family.causal:  # BLOOM's attention shows them there alone
+            cache = self.new_cache()
+            self(input_ids, cache=cache)
+            return [(layer.keys, layer.values) for layer in cache.layers]
+        self._calls.kept = []
+        try:
+            self(input_ids)
+            if not self._calls.kept:
+                raise ConfigError(f"{self.config['model_type']} does not show its keys and values; use init='random'.")
+            return self._calls.kept
+        finally:
+            self._calls.kept = None
+
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -222,8 +247,11 @@ class StockBackbone(nn.Module):
         inputs_embeds: torch.Tensor | None = None,
         prefix: Prefix | None = None,
         output_hidden_states: bool = False,
+        cache: DynamicCache | None = None,
     ) -> list[torch.Tensor]:
-        """Hidden states, the last one last, each (B, T, hidden); see PortableBackbone.forward."""
+        """Hidden states, the last one last, each (B, T, hidden); see PortableBackbone.forward and, with a cache,
+        CausalBackbone.forward."""
+        keeping = {"use_cache": cache is not None, "past_key_values": cache} if self._keeps else {}
         optional = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         if position_ids is not None and "position_ids" not in self._takes:
             raise ConfigError(f"{self.config['model_type']} takes no position_ids: shifted positions cannot be had.")
@@ -233,7 +261,7 @@ class StockBackbone(nn.Module):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             output_hidden_states=output_hidden_states,
-            **self._always,
+            **keeping,
             **{name: value for name, value in optional.items() if value is not None and name in self._takes},
         )
         return [*(output.hidden_states or ())[:-1], output.last_hidden_state]

@@ -5,7 +5,7 @@ Nothing in a checkpoint is executed: pickled weights (pytorch_model.bin) are ref
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,9 @@ class Checkpoint:
 
     @property
     def pooling(self) -> str:
-        """What a head reads by default: "mean" or "first", as the checkpoint was trained."""
+        """What a head reads by default: "mean" or "first", as the checkpoint was trained; "last" of a causal model."""
+        if self.family.causal:
+            return "last"
         sentence_encoder = self.directory / "1_Pooling" / "config.json"
         if sentence_encoder.exists():
             return "mean" if read_json(sentence_encoder).get("pooling_mode_mean_tokens") else "first"
@@ -145,23 +147,31 @@ class Checkpoint:
                 names[name] = stored
         return names
 
-    def tensors(self, only: Collection[str] | None = None) -> dict[str, numpy.ndarray]:
-        """The base model's tensors under their stock names, a task head's behind "head:"; those in `only`, or all."""
-        opened = {path: open_safetensors(path) for path in set(self._files.values())}
-        names = {name: stored for name, stored in self._stored().items() if only is None or name in only}
+    def read(self, only: Collection[str] | None = None) -> Iterator[tuple[str, numpy.ndarray]]:
+        """The base model's tensors under their stock names, a task head's behind "head:", in the order of their names;
+        those in `only`, or all.
+
+        One at a time, each by a map of its file that ends with it: what was read does not stay in memory.
+        """
+        for path in set(self._files.values()):  # before any is read: refuses those that are cut
+            open_safetensors(path)
         try:
-            return {name: opened[self._files[stored]].get_tensor(stored) for name, stored in names.items()}
+            for name, stored in sorted(self._stored().items()):
+                if only is None or name in only:
+                    yield name, open_safetensors(self._files[stored]).get_tensor(stored)
         except SafetensorError as error:
             raise CheckpointError(f"{self.directory}: {error}; fetch the weights again.") from error
+
+    def tensors(self, only: Collection[str] | None = None) -> dict[str, numpy.ndarray]:
+        """What `read` gives, together."""
+        return dict(self.read(only))
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over sorted name, dtype, shape and bytes of the base model: which weights a prompt belongs to."""
         digest = hashlib.sha256()
-        tensors = self.tensors()
-        for name in sorted(tensors):
+        for name, array in self.read():
             if not name.startswith("head:"):
-                array = tensors[name]
                 digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
                 digest.update(array.tobytes())
         return f"sha256:{digest.hexdigest()}"

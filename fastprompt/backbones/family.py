@@ -18,6 +18,8 @@ class Family:
         token_types: whether it takes token_type_ids.
         pooler_in_head: its pooler belongs to the classification head, not to the base model (DeBERTa).
         causal: a token sees those before it and none behind it.
+        alibi: scores fall with distance, counted by the attention mask; it takes no position_ids (BLOOM).
+        tied: whether its vocabulary head is tied to the word embeddings where config.json does not say.
     """
 
     prefix: str
@@ -27,12 +29,14 @@ class Family:
     token_types: bool = True
     pooler_in_head: bool = False
     causal: bool = False
+    alibi: bool = False
+    tied: bool = True
 
 
 _BERT = Family("bert", head="bert", portable="bert")
 _ROBERTA = Family("roberta", head="roberta", portable="roberta", positions_follow_padding=True, token_types=False)
 _DEBERTA = Family("deberta", head="deberta", pooler_in_head=True)
-_LLAMA = Family("model", portable="llama", token_types=False, causal=True)
+_LLAMA = Family("model", head="causal", portable="llama", token_types=False, causal=True, tied=False)
 
 FAMILIES: dict[str, Family] = {
     "bert": _BERT,
@@ -48,7 +52,8 @@ FAMILIES: dict[str, Family] = {
     "llama": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
-    "gpt2": Family("transformer", token_types=False, causal=True),
+    "gpt2": Family("transformer", head="causal", portable="gpt2", token_types=False, causal=True),
+    "bloom": Family("transformer", head="causal", portable="bloom", token_types=False, causal=True, alibi=True),
     "mpnet": Family("mpnet", head="roberta", positions_follow_padding=True, token_types=False),
 }
 
@@ -88,7 +93,7 @@ def geometry(config: dict[str, Any]) -> Geometry:
             raise CheckpointError(f"config.json of the {config['model_type']} model lacks {' or '.join(names)}.")
         return default
 
-    hidden = first("hidden_size", "dim", "n_embd", "d_model")
+    hidden = first("hidden_size", "dim", "n_embd", "n_embed", "d_model")
     heads = first("num_attention_heads", "n_heads", "n_head")
     positions = config.get("max_position_embeddings") or config.get("n_positions")
     if positions and family_of(config["model_type"]).positions_follow_padding:

@@ -6,7 +6,8 @@ Attention is causal, its keys and values shared by groups of heads, and position
 from functools import partial
 from typing import Any
 
-from fastprompt.backbones.portable import PortableBackbone, activation, join_heads, prepend, split_heads
+from fastprompt.backbones.causal import CausalBackbone, KeptLayer, attend
+from fastprompt.backbones.portable import activation, split_heads
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 
@@ -53,26 +54,16 @@ class LlamaAttention(nn.Module):
             self.q_norm = RMSNorm(head_dim, config.get("rms_norm_eps", 1e-6))
             self.k_norm = RMSNorm(head_dim, config.get("rms_norm_eps", 1e-6))
 
-    def forward(self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, rotation: Rotation) -> Any:
+    def forward(
+        self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, rotation: Rotation, kept: KeptLayer | None
+    ) -> Any:
         query = split_heads(self.q_proj(hidden), self.heads)  # (B, heads, T, head_dim)
         key = split_heads(self.k_proj(hidden), self.heads_kv)  # (B, heads_kv, T, head_dim)
         value = split_heads(self.v_proj(hidden), self.heads_kv)
         if self.norms_heads:
             query, key = self.q_norm(query), self.k_norm(key)
         query, key = rotate(query, rotation), rotate(key, rotation)
-        key, value = (self._for_every_head(x) for x in prepend(prefix, key, value))
-        return self.o_proj(join_heads(ops.attention(query, key, value, mask, self.dropout_p, self.training)))
-
-    def _for_every_head(self, x: Any) -> Any:
-        """(B, heads_kv, T, head_dim) -> (B, heads, T, head_dim)"""
-        if self.heads_kv == self.heads:
-            return x
-        batch, _, length, width = x.shape
-        group = self.heads // self.heads_kv
-        x = ops.expand(
-            ops.reshape(x, (batch, self.heads_kv, 1, length, width)), (batch, self.heads_kv, group, length, width)
-        )
-        return ops.reshape(x, (batch, self.heads, length, width))
+        return self.o_proj(attend(query, key, value, mask, prefix, kept, self.dropout_p, self.training))
 
 
 class LlamaMLP(nn.Module):
@@ -97,21 +88,28 @@ class LlamaLayer(nn.Module):
         self.input_layernorm = RMSNorm(config["hidden_size"], eps)
         self.post_attention_layernorm = RMSNorm(config["hidden_size"], eps)
 
-    def forward(self, hidden: Any, mask: Any, key: Any | None, value: Any | None, rotation: Rotation) -> Any:
+    def forward(
+        self,
+        hidden: Any,
+        mask: Any,
+        key: Any | None,
+        value: Any | None,
+        rotation: Rotation,
+        kept: KeptLayer | None,
+    ) -> Any:
         prefix = None if key is None else (key, value)
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, prefix, rotation)
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, prefix, rotation, kept)
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
-class Backbone(PortableBackbone):
+class Backbone(CausalBackbone):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"], config.get("pad_token_id"))
         head_dim = self.geometry.head_dim
         self.layers = nn.ModuleList([LlamaLayer(config, head_dim) for _ in range(config["num_hidden_layers"])])
         self.norm = RMSNorm(config["hidden_size"], config.get("rms_norm_eps", 1e-6))
-        theta = _rope_theta(config)
-        self._frequencies = (1.0 / theta ** (numpy.arange(0, head_dim, 2) / head_dim)).astype("float32")
+        self._frequencies = rope_frequencies(config, head_dim)
         self._rotation: Rotation | None = None
 
     def word_embeddings(self) -> Any:
@@ -126,17 +124,35 @@ class Backbone(PortableBackbone):
         return inputs_embeds
 
     def blocks(self) -> list[Any]:
-        return [partial(layer, rotation=self._rotation) for layer in self.layers]
+        return [
+            partial(layer, rotation=self._rotation, kept=self.kept_of(index)) for index, layer in enumerate(self.layers)
+        ]
 
     def finish(self, hidden: Any) -> Any:
         return self.norm(hidden)
 
 
-def _rope_theta(config: dict[str, Any]) -> float:
-    """The base of the rotations' frequencies; stretched ones are not known here."""
+def rope_frequencies(config: dict[str, Any], head_dim: int) -> numpy.ndarray:
+    """The angle of a step, of each pair of a head's numbers: (head_dim / 2,) float32.
+
+    Stretched for longer texts than a model was first trained on they are divided by a factor ("linear"), or, as Llama
+    3.1 has it ("llama3"), those alone that turn too seldom within the first training's texts.
+
+    Raises:
+        CheckpointError: config.json asks for others.
+    """
     settings = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = settings.get("rope_type", settings.get("type", "default"))
-    if kind != "default" or config.get("use_sliding_window"):
-        asked = "use_sliding_window" if kind == "default" else f"rope_type {kind!r}"
+    if kind not in ("default", "linear", "llama3") or config.get("use_sliding_window"):
+        asked = "use_sliding_window" if config.get("use_sliding_window") else f"rope_type {kind!r}"
         raise CheckpointError(f"config.json asks for {asked}, which the portable definition has not; use torch.")
-    return settings.get("rope_theta", config.get("rope_theta", 10000.0))
+    theta = settings.get("rope_theta", config.get("rope_theta", 10000.0))
+    frequencies = 1.0 / theta ** (numpy.arange(0, head_dim, 2) / head_dim)
+    if kind == "linear":
+        frequencies = frequencies / settings["factor"]
+    if kind == "llama3":
+        low, high = settings["low_freq_factor"], settings["high_freq_factor"]
+        turns = settings["original_max_position_embeddings"] * frequencies / (2 * numpy.pi)
+        kept = numpy.clip((turns - low) / (high - low), 0, 1)
+        frequencies = kept * frequencies + (1 - kept) * frequencies / settings["factor"]
+    return frequencies.astype("float32")

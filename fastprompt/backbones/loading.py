@@ -11,10 +11,11 @@ from fastprompt.framework import backend, nn
 # what a dropout rate of hidden states, and of attention probabilities, is called in config.json
 _HIDDEN_DROPOUT = (
     *("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout"),
+    *("hidden_dropout", "embd_pdrop", "resid_pdrop"),
     *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"),  # the heads', which follow
     *("qa_dropout", "summary_last_dropout", "pooler_dropout", "cls_dropout"),
 )
-_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
 
 
 def load_backbone(
@@ -54,12 +55,14 @@ def _load_portable(checkpoint: Checkpoint, config: dict[str, Any]) -> Any:
         backbone = module.Backbone(config)
     except KeyError as error:
         raise CheckpointError(f"config.json of {checkpoint.name} lacks {error}; fetch it again.") from error
-    tensors = checkpoint.tensors()
-    for name, parameter in backbone.stock_parameters().items():
-        if name not in tensors:
-            raise CheckpointError(f"{checkpoint.name} lacks the tensor {name}; is it a {checkpoint.model_type} model?")
-        wanted, found = tuple(parameter.shape), tensors[name].shape
+    missing = backbone.stock_parameters()
+    for name, value in checkpoint.read(only=missing):
+        parameter = missing.pop(name)
+        wanted, found = tuple(parameter.shape), value.shape
         if wanted != found:
             raise CheckpointError(f"{checkpoint.name}: {name} has the shape {found}, config.json asks for {wanted}.")
-        nn.set_value(parameter, tensors[name].astype("float32"))
+        nn.set_value(parameter, value.astype("float32"))
+    if missing:
+        name = next(iter(missing))
+        raise CheckpointError(f"{checkpoint.name} lacks the tensor {name}; is it a {checkpoint.model_type} model?")
     return backbone

@@ -30,11 +30,13 @@ class Prefix(NamedTuple):
     """Keys and values to stand before every layer's own, [layers, 1 or B, heads_kv, pre_seq_len, head_dim].
 
     mask is (B, pre_seq_len), 1 for what a row sees, where rows have prefixes of unequal lengths; None: all is seen.
+    A prefix stands at no position, unless it is placed: then it takes the first ones, and the tokens' follow.
     """
 
     key: Any
     value: Any
     mask: Any = None
+    placed: bool = False
 
     @property
     def length(self) -> int:
@@ -46,8 +48,13 @@ class Prefix(NamedTuple):
         return ops.expand(self.key[index], shape), ops.expand(self.value[index], shape)
 
 
+_recorded: list[tuple[Any, Any]] | None = None  # see PortableBackbone.keys_and_values
+
+
 def prepend(prefix: tuple[Any, Any] | None, key: Any, value: Any) -> tuple[Any, Any]:
     """A layer's keys and values (B, heads_kv, T, head_dim) behind its prefix: (B, heads_kv, P + T, head_dim)."""
+    if _recorded is not None:
+        _recorded.append((key, value))
     if prefix is None:
         return key, value
     return ops.cat([prefix[0], key], axis=2), ops.cat([prefix[1], value], axis=2)
@@ -65,14 +72,15 @@ def additive_mask(attention_mask: Any, prefix: Prefix | None) -> Any:
     return ops.reshape((1.0 - mask) * -1e9, (batch, 1, 1, length))
 
 
-def causal_mask(attention_mask: Any | None, prefix: Prefix | None, like: Any) -> Any:
-    """As `additive_mask`, (B or 1, 1, T, P + T), and no token sees one behind it; all see the whole prefix.
+def causal_mask(attention_mask: Any | None, prefix: Prefix | None, like: Any, kept: int = 0) -> Any:
+    """As `additive_mask`, (B or 1, 1, T, P + kept + T), and no token sees one behind it; all see the whole prefix.
 
     Args:
         like: any tensor of shape (B, T, ...).
+        kept: how many tokens before these were read earlier.
     """
     length = like.shape[1]
-    unseen = numpy.triu(numpy.full((length, length), -1e9, dtype="float32"), 1)
+    unseen = numpy.triu(numpy.full((length, kept + length), -1e9, dtype="float32"), kept + 1)
     before = numpy.zeros((length, prefix.length if prefix else 0), dtype="float32")
     mask = ops.tensor(numpy.concatenate([before, unseen], axis=1)[None, None], like=like)
     return mask if attention_mask is None else mask + additive_mask(attention_mask, prefix)
@@ -128,6 +136,14 @@ class PortableBackbone(nn.Module):
         """The layers in order, each called as block(hidden, mask, key, value) with its prefix, or None twice."""
         raise NotImplementedError
 
+    def make_mask(self, attention_mask: Any | None, prefix: Prefix | None, like: Any) -> Any | None:
+        """What is added to attention scores, (B or 1, heads or 1, T or 1, P + T).
+
+        Args:
+            like: the input, (B, T, ...).
+        """
+        return None if attention_mask is None else additive_mask(attention_mask, prefix)
+
     def finish(self, hidden: Any) -> Any:
         """What is made of the last layer's output (B, T, hidden) in the base model."""
         return hidden
@@ -158,11 +174,7 @@ class PortableBackbone(nn.Module):
             position_ids = positions(self.config, inputs_embeds, input_ids, shift=0)
         if attention_mask is None and prefix is not None and prefix.mask is not None:
             attention_mask = ops.ones(inputs_embeds.shape[:2], like=inputs_embeds)
-        if self.family.causal:
-            mask = causal_mask(attention_mask, prefix, inputs_embeds)
-        else:
-            mask = None if attention_mask is None else additive_mask(attention_mask, prefix)
-
+        mask = self.make_mask(attention_mask, prefix, inputs_embeds)
         hidden = self.embed_inputs(inputs_embeds, token_type_ids, position_ids)
         states = [hidden]
         for index, block in enumerate(self.blocks()):
@@ -173,6 +185,17 @@ class PortableBackbone(nn.Module):
                 states.append(hidden)
         states[-1] = self.finish(hidden)
         return states if output_hidden_states else states[-1:]
+
+    def keys_and_values(self, input_ids: Any) -> list[tuple[Any, Any]]:
+        """What the attention of every layer reads of a text (1, T), where nothing stands before it: keys and values
+        (1, heads_kv, T, head_dim)."""
+        global _recorded
+        _recorded = []
+        try:
+            self(input_ids)
+            return _recorded
+        finally:
+            _recorded = None
 
 
 def positions(config: dict[str, Any], like: Any, input_ids: Any | None, shift: int) -> Any:

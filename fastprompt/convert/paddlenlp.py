@@ -62,7 +62,7 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
     sizes, whole = prefix_sizes(checkpoint), geometry(checkpoint.config)
     named = {"num_hidden_layers": whole.layers, "num_attention_heads": whole.heads, "hidden_size": whole.hidden_size}
     check_sizes(settings, named, checkpoint, path)
-    config = make_config(PTuningV2Config, path, pre_seq_len=length, shift_positions=True, pooling="first")
+    config = make_config(PTuningV2Config, path, pre_seq_len=length, shift_positions=True)
     path = source / WEIGHTS
     tensors = _read_arrays(path)
     inside, width = sizes[1] * sizes[2], 2 * sizes[0] * sizes[1] * sizes[2]

@@ -1,7 +1,8 @@
 """Adapters of PEFT: prefix tuning, prompt tuning and p-tuning, as PEFT 0.21 writes and reads them.
 
 PEFT keeps what an encoder made and not the encoder. Its prefix enters through `past_key_values`, which moves the
-tokens' positions; its prompt tuning pools position 0, which is a prompt vector.
+tokens' positions; its prompt tuning pools position 0, which is a prompt vector. Padding in front
+moves positions too, where it counts places and not tokens.
 """
 
 from pathlib import Path
@@ -54,7 +55,7 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
     path = source / WEIGHTS
     tensors = {name.removeprefix(_HEAD): array for name, array in read_tensors(path).items()}
     length = setting(settings, "num_virtual_tokens", source / CONFIG)
-    config = _config(kind, length, settings, source / CONFIG)
+    config = _config(kind, length, settings, source / CONFIG, pooled=task == "SEQ_CLS")
     if kind == PREFIX:
         sizes = prefix_sizes(checkpoint)
         rows = take(tensors, "prompt_embeddings", (length, 2 * sizes[0] * sizes[1] * sizes[2]), path)
@@ -76,7 +77,9 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
 def _check_backbone(settings: dict[str, Any], checkpoint: Checkpoint, path: Path) -> None:
     """Refuse another backbone, as far as PEFT says which it was: its sizes, and where it lay."""
     sizes = geometry(checkpoint.config)
-    check_sizes(settings, {"num_layers": sizes.layers, "num_attention_heads": sizes.heads}, checkpoint, path)
+    # Of a prefix PEFT counts the heads of keys and values.
+    heads = sizes.heads_kv if settings["peft_type"] == PREFIX else sizes.heads
+    check_sizes(settings, {"num_layers": sizes.layers, "num_attention_heads": heads}, checkpoint, path)
     named = settings.get("base_model_name_or_path")
     if (
         named
@@ -86,11 +89,12 @@ def _check_backbone(settings: dict[str, Any], checkpoint: Checkpoint, path: Path
         raise CheckpointError(f"{path} is for {named}, whose weights are not {checkpoint.name}'s: another backbone.")
 
 
-def _config(kind: str, length: int, settings: dict[str, Any], path: Path) -> MethodConfig:
+def _config(kind: str, length: int, settings: dict[str, Any], path: Path, pooled: bool) -> MethodConfig:
+    pooling = ("first" if kind == PREFIX else "prompt") if pooled else None
     if kind == PREFIX:
-        return make_config(PTuningV2Config, path, pre_seq_len=length, shift_positions=True, pooling="first")
+        return make_config(PTuningV2Config, path, pre_seq_len=length, shift_positions=True, pooling=pooling)
     if kind == PROMPT:
-        return make_config(PromptTuningConfig, path, num_virtual_tokens=length, pooling="prompt")
+        return make_config(PromptTuningConfig, path, num_virtual_tokens=length, pooling=pooling)
     return make_config(
         PTuningConfig,
         path,
@@ -99,7 +103,7 @@ def _config(kind: str, length: int, settings: dict[str, Any], path: Path) -> Met
         encoder_hidden_size=settings.get("encoder_hidden_size"),
         encoder_num_layers=settings.get("encoder_num_layers", 2),
         encoder_dropout=settings.get("encoder_dropout", 0.0),
-        pooling="prompt",
+        pooling=pooling,
     )
 
 
@@ -133,6 +137,8 @@ def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
     if classifies:
         head |= whole_head(saved, checkpoint)  # PEFT's file has even a frozen one
     layers, heads, head_dim = sizes
+    if kind != PREFIX:
+        heads = geometry(checkpoint.config).heads
     settings = {
         "peft_type": kind,
         "task_type": next(theirs for theirs, ours in TASKS.items() if ours == saved.task),

@@ -3,9 +3,10 @@
 from functools import singledispatch
 from typing import Any
 
-from fastprompt.data.examples import ClozeTexts, LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.squad_windows import SquadWindows
 from fastprompt.data.tokenization import Tokenizer
+from fastprompt.errors import DataError
 from fastprompt.template import Template
 
 IGNORED = -100  # the label of what does not count, as in torch and transformers
@@ -19,10 +20,11 @@ def encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str] | 
     - `ClozeTexts`: what `Template.lay_out` makes; "labels".
     - `MultipleChoices`: ids of every choice, a list of lists; "labels".
     - `TaggedTokens`: "labels", one a token: a word's tag at its first token, -100 elsewhere.
+    - `Instructions`: no "token_type_ids"; "labels", the answer's tokens and the one that ends it, -100 before them.
     - `SquadWindows`: see its `rows`; they were cut when they were made.
 
     Args:
-        notes: gets a line about words that are left out.
+        notes: gets a line about words and rows that are left out.
     """
     raise TypeError(f"{type(data).__name__} is no data set.")
 
@@ -43,7 +45,7 @@ def _texts(
 def _blanks(
     data: ClozeTexts, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    rows = Template(data.template).lay_out(data.texts, tokenizer, max_length)
+    rows = Template(data.template).lay_out(data.texts, tokenizer, max_length, data.causal)
     return [{**row, "labels": label} for row, label in zip(rows, data.labels, strict=True)]
 
 
@@ -87,3 +89,26 @@ def _windows(
     data: SquadWindows, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
 ) -> list[dict[str, Any]]:
     return data.rows()
+
+
+@encode.register
+def _instructions(
+    data: Instructions, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
+) -> list[dict[str, Any]]:
+    rows, cut, lost = [], 0, 0
+    start, _ = tokenizer.special_tokens_around()
+    for asked, answer in zip(tokenizer.plain(data.written()), tokenizer.plain(data.outputs), strict=True):
+        asked, answer = start + asked, [*answer, tokenizer.eos_token_id]
+        cut += len(asked) < max_length < len(asked) + len(answer)
+        lost += len(asked) >= max_length
+        if len(asked) < max_length:
+            ids, labels = asked + answer, [IGNORED] * len(asked) + answer
+            rows.append({"input_ids": ids[:max_length], "labels": labels[:max_length]})
+    if (cut or lost) and notes is not None:
+        notes.append(
+            f"Of {len(data)} answers {cut} are cut at {max_length} tokens (max_seq_length); {lost} are left out, whose "
+            f"instructions alone are as long."
+        )
+    if not rows:
+        raise DataError(f"No instruction is shorter than {max_length} tokens; raise max_seq_length.")
+    return rows

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
+from fastprompt.data.chat import write_instruction
 from fastprompt.errors import DataError
 from fastprompt.template import Template
 
@@ -81,22 +82,26 @@ class ClozeTexts(Selectable):
     Args:
         labels: indices of a verbalizer's labels, or ids of words.
         template: as `fastprompt.template` says.
+        causal: whether they are for a causal model, which reads up to the blank.
 
     Raises:
         DataError: columns of different lengths, or a label that is no index.
-        ConfigError: the template has no blank or no place for the text, or two.
+        ConfigError: the template has no blank or no place for the text, or two, or for a causal model words behind it.
     """
 
     columns = ("texts", "labels")
     texts: list[str]
     labels: list[int]
     template: str
+    causal: bool = False
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _check_lengths(texts=self.texts, labels=self.labels)
         _check_classes(self.labels, sys.maxsize)
-        Template(self.template)
+        template = Template(self.template)
+        if self.causal:
+            template.check_blank_is_last()
 
 
 @dataclass
@@ -157,3 +162,32 @@ class TaggedTokens(Selectable):
             if not tokens or len(tokens) != len(tags):
                 raise DataError(f"Row {row} has {len(tokens)} tokens and {len(tags)} tags.")
             _check_classes(tags, len(self.label_names))
+
+
+@dataclass
+class Instructions(Selectable):
+    """Instructions with their answers.
+
+    Args:
+        contexts: what an instruction is about; "" for none.
+        template: how they are written, one of `chat.CHAT_TEMPLATES`.
+
+    Raises:
+        DataError: columns of different lengths.
+    """
+
+    columns = ("instructions", "contexts", "outputs")
+
+    instructions: list[str]
+    contexts: list[str]
+    outputs: list[str]
+    template: str
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check_lengths(instructions=self.instructions, contexts=self.contexts, outputs=self.outputs)
+
+    def written(self) -> list[str]:
+        """What stands before each answer."""
+        pairs = zip(self.instructions, self.contexts, strict=True)
+        return [write_instruction(self.template, instruction, context) for instruction, context in pairs]

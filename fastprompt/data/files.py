@@ -40,6 +40,29 @@ def find_split(data_dir: str | Path, split: str, suffixes: tuple[str, ...]) -> P
     raise DataError(f"--data_dir {folder} has several {split} files ({listed}); leave one there.")
 
 
+def load_saved(folder: Path, split: str | None) -> tuple[str, Any]:
+    """(where it stands, the rows) of a folder that `datasets` saved.
+
+    Args:
+        split: of a DatasetDict; None for a Dataset.
+
+    Raises:
+        DataError: `datasets` cannot read it, or it lacks the split.
+    """
+    import datasets
+
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} cannot be read by datasets ({error}); save it again with save_to_disk.") from error
+    if split is None:
+        return str(folder), saved
+    found = [name for name in SPLIT_NAMES[split] if name in saved]
+    if not found:
+        raise DataError(f"{folder} has the splits {', '.join(saved)}; it lacks {split!r}.")
+    return f"{folder}, {found[0]}", saved[found[0]]
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, line without its end), a byte-order mark left off.
 

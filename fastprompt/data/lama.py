@@ -49,9 +49,9 @@ class Facts:
     def __len__(self) -> int:
         return len(self.words)
 
-    def in_template(self, template: str, count: int | None = None) -> ClozeTexts:
+    def in_template(self, template: str, count: int | None, causal: bool) -> ClozeTexts:
         """The first `count` facts, or all, with the subject as the text and the object for the blank."""
-        return ClozeTexts(self.subjects[:count], self.words[:count], template)
+        return ClozeTexts(self.subjects[:count], self.words[:count], template, causal)
 
 
 def read_relations(data_dir: str | Path, chosen: Sequence[str] | None, splits: Sequence[str]) -> list[Relation]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from fastprompt.data.examples import LabelledTexts
 from fastprompt.data.files import (
-    SPLIT_NAMES,
     Place,
     check_columns,
     find_split,
+    load_saved,
     read_csv,
     read_json_lines,
     read_tsv,
@@ -99,21 +99,13 @@ def _checked(rows: Iterator[Place], wanted: list[str]) -> Iterator[Place]:
 
 def _open_saved(folder: Path, split: str, wanted: list[str]) -> tuple[Iterator[Place], list[str] | None]:
     """A folder that `DatasetDict.save_to_disk` made."""
-    import datasets
-
-    try:
-        saved = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder} cannot be read by datasets ({error}); save it again with save_to_disk.") from error
-    found = [name for name in SPLIT_NAMES[split] if name in saved]
-    if not found:
-        raise DataError(f"{folder} has the splits {', '.join(saved)}; it lacks {split!r}.")
-    rows, label = saved[found[0]], wanted[-1]
-    check_columns(f"{folder}, {found[0]}", wanted, rows.column_names)
+    where, rows = load_saved(folder, split)
+    label = wanted[-1]
+    check_columns(where, wanted, rows.column_names)
     names = getattr(rows.features[label], "names", None)  # a text column has none
     if names is not None:
         rows = ({**row, label: names[row[label]] if row[label] in range(len(names)) else None} for row in rows)
-    return (Place(f"{folder}, {found[0]}", f"row {number}", row) for number, row in enumerate(rows)), names
+    return (Place(where, f"row {number}", row) for number, row in enumerate(rows)), names
 
 
 def _number(label: Place) -> float:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.data.conll import load_ner, load_srl
-from fastprompt.data.examples import LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.examples import Instructions, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.glue import GLUE, load_glue
+from fastprompt.data.instruction import load_instructions
 from fastprompt.data.own import load_own
 from fastprompt.data.squad import VERSION_2, SquadData, load_squad
 from fastprompt.data.sst2 import load_reviews
@@ -16,9 +18,9 @@ _OF_HUB = {"glue": tuple(GLUE), "superglue": (*SUPERGLUE, "copa"), "qa": tuple(V
 _OWN = ("classification", "regression")
 _WITHOUT_TEST = ("qa", "reviews")  # SQuAD's is not published
 
-TASK_NAMES = (*_OF_HUB, "srl", "reviews", *_OWN)
+TASK_NAMES = (*_OF_HUB, "srl", "reviews", "instruction", *_OWN)
 
-TaskData = LabelledTexts | MultipleChoices | TaggedTokens | SquadData
+TaskData = LabelledTexts | MultipleChoices | TaggedTokens | SquadData | Instructions
 
 
 def load_task(
@@ -31,18 +33,20 @@ def load_task(
     text_columns: Sequence[str] | None = None,
     label_column: str = "label",
     tag_column: int | None = None,
+    chat_template: str = CHAT_TEMPLATES[0],
 ) -> TaskData:
     """A split of a task, as the dataclass of its kind.
 
     Args:
-        task_name: glue, superglue, qa, ner, srl, reviews (embedded), or classification and regression for the user's
-            own texts.
+        task_name: glue, superglue, qa, ner, srl, reviews (embedded), instruction, or classification and regression
+            for the user's own texts.
         dataset_name: which data set of the task; what is read from `data_dir` by ner and srl needs none.
         data_dir: a folder with the data set's own files; None takes the hub's copy.
         split: "train", "validation" or "test"; glue's mnli has "validation_mismatched" too. The labels of a test split
             are not those of its examples.
         label_names: the classes or tags of training, for another split of data that do not fix them.
         text_columns, label_column: see `load_own`; tag_column: see `read_conll`.
+        chat_template: how instructions are written, one of `chat.CHAT_TEMPLATES`.
 
     Raises:
         ConfigError: there is no such task or data set, or an option is missing.
@@ -53,6 +57,8 @@ def load_task(
         raise ConfigError(f"{task_name} has no test split to predict; leave --do_predict off.")
     if task_name == "reviews":
         return load_reviews(split)
+    if task_name == "instruction":
+        return load_instructions(data_dir, split, chat_template)
     if task_name in _OWN:
         regression = task_name == "regression"
         return load_own(data_dir, split, text_columns, label_column, label_names, regression)

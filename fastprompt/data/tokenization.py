@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.backbones.checkpoint import locate, read_json
+from fastprompt.backbones.family import family_of
 from fastprompt.errors import CheckpointError, ConfigError
 
 from tokenizers import BertWordPieceTokenizer
@@ -28,15 +29,18 @@ class Tokenizer:
 
     @cached_property
     def pad_token_id(self) -> int:
-        """What padding is filled with.
+        """What padding is filled with; 0 where a causal model's folder does not say, for it never sees padding.
 
         Raises:
-            CheckpointError: nothing says it, as in many causal models' folders.
+            CheckpointError: nothing says it.
         """
         found = self._named("pad_token", "[PAD]")
         if found is None:
             config = self._directory / "config.json"
-            found = read_json(config).get("pad_token_id") if config.exists() else None
+            settings = read_json(config) if config.exists() else {}
+            found = settings.get("pad_token_id")
+            if found is None and family_of(settings.get("model_type", "")).causal:
+                found = 0
         if found is None:
             raise CheckpointError(f"{self._directory} names no pad token; set pad_token in its tokenizer_config.json.")
         return found
@@ -164,6 +168,25 @@ class Tokenizer:
         if found is None:
             raise CheckpointError("The tokenizer has no mask token to write a blank with; use a masked language model.")
         return found
+
+    @cached_property
+    def eos_token_id(self) -> int:
+        """What ends an answer.
+
+        Raises:
+            CheckpointError: nothing says it.
+        """
+        found = self._named("eos_token", "")
+        if found is None:
+            config = self._directory / "config.json"
+            found = read_json(config).get("eos_token_id") if config.exists() else None
+        if found is None:
+            raise CheckpointError(f"{self._directory} names no eos token; set eos_token in its tokenizer_config.json.")
+        return found[0] if isinstance(found, list) else found
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens left off."""
+        return self._fast.decode(list(ids))
 
     def pieces_of_word(self, word: str) -> list[str]:
         """The tokens of a word inside a text; the unknown token's name for what is none."""

@@ -10,6 +10,7 @@ from fastprompt.metrics.entity_f1 import EntityF1
 from fastprompt.metrics.f1 import F1
 from fastprompt.metrics.matthews import MatthewsCorrelation
 from fastprompt.metrics.multirc import MultiRC
+from fastprompt.metrics.perplexity import Perplexity
 from fastprompt.metrics.squad import SquadScores
 
 from fastNLP import Metric
@@ -37,6 +38,8 @@ def main_score(task_name: str, dataset_name: str | None = None) -> str:
         return "entity_f1"
     if task_name == "regression":
         return "pearson"
+    if task_name == "instruction":
+        return "loss"
     return next(iter(_BENCHMARKS.get((task_name, dataset_name), _ACCURACY)))
 
 
@@ -53,6 +56,8 @@ def task_metrics(task_name: str, dataset_name: str | None, data: Any, **answerin
         return {"squad": SquadScores(data, **answering)}
     if task_name in ("ner", "srl"):
         return {"entity_f1": EntityF1(data.label_names)}
+    if task_name == "instruction":
+        return {"perplexity": Perplexity()}
     found = _BENCHMARKS.get((task_name, dataset_name))
     if found is None:
         found = _REGRESSION if getattr(data, "label_names", ()) is None else _ACCURACY

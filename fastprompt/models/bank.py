@@ -54,6 +54,11 @@ class PromptBank(nn.Module):
                 f"{name!r} ({directory}) is {saved.config.method}, which changes the backbone; "
                 f"a bank's prompts share one that stays as it is."
             )
+        if self.checkpoint.family.alibi and getattr(saved.config, "shift_positions", False):
+            raise ConfigError(
+                f"{name!r} ({directory}) stands before its text (shift_positions), which {self.checkpoint.model_type} "
+                f"measures; a bank's prompts share a batch, where their lengths differ."
+            )
         if saved.fingerprint != self.checkpoint.fingerprint:
             raise CheckpointError(
                 f"{name!r} ({directory}) was tuned on {saved.backbone_name}, whose weights are not those of "

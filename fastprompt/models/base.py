@@ -9,15 +9,14 @@ from fastprompt import interchange
 from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.backbones.portable import positions
-from fastprompt.config import MethodConfig, PromptTuningConfig, PTuningV2Config
-from fastprompt.data.tokenization import load_tokenizer
+from fastprompt.config import MethodConfig, PTuningV2Config
 from fastprompt.errors import BackendError, CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import backend, nn, ops
 from fastprompt.initial_values import normal
 from fastprompt.models import prompting
 from fastprompt.models.heads import make_head
 from fastprompt.models.labels import label_names_of
-from fastprompt.prompts import PrefixEncoder, PromptEmbedding, PromptEncoder
+from fastprompt.models.making import make_prompt
 
 import numpy
 
@@ -45,13 +44,13 @@ class PromptModel(nn.Module):
         pools: whether its head reads one vector of an example; else it reads every token's.
         outputs: the names of the head's outputs where the task fixes them.
         fills_blanks: whether its texts stand in templates with a blank.
-        causal: whether it is for backbones whose tokens see only those before them.
+        causal: whether it is for backbones whose tokens see only those before them; None: for all.
     """
 
     task: ClassVar[str]
     pools: ClassVar[bool] = True
     fills_blanks: ClassVar[bool] = False
-    causal: ClassVar[bool] = False
+    causal: ClassVar[bool | None] = False
     outputs: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(
@@ -65,6 +64,7 @@ class PromptModel(nn.Module):
         problem_type: str | None = None,
         seed: int = 0,
         bf16: bool = False,
+        bits: int | None = None,
         gradient_checkpointing: bool = False,
         collapsed: bool = False,
     ) -> None:
@@ -82,13 +82,14 @@ class PromptModel(nn.Module):
         self._fresh = self._initialise_head(seed)
         self.has_encoder = config.has_encoder and not collapsed
         if config.prompt_kind is not None:
-            self.prompt = self._make_prompt(seed)
+            self.prompt = make_prompt(config, checkpoint, backbone, collapsed, seed)
         if gradient_checkpointing:
             self.backbone.gradient_checkpointing = True
         self._freeze()
+        self._sizes = {name: int(numpy.prod(tuple(p.shape))) for name, p in self.named_tensors().items()}
         self._bf16 = bf16
-        if bf16:
-            self._keep_in_bf16()
+        if bf16 or bits:
+            self._make_smaller(bits)
         self._first_step_checked = False
 
     # -- making ------------------------------------------------------------------------------------------------------
@@ -105,6 +106,8 @@ class PromptModel(nn.Module):
         backbone: str | Path | None = None,
         seed: int = 0,
         bf16: bool = False,
+        load_in_8bit: bool = False,
+        load_in_4bit: bool = False,
         gradient_checkpointing: bool = False,
         portable: bool = False,
         hidden_dropout_prob: float | None = None,
@@ -122,6 +125,7 @@ class PromptModel(nn.Module):
             backbone: where the backbone of a saved prompt lies, if not where its file says.
             seed: seeds the initial values of prompt and head.
             bf16: keep a frozen backbone in bfloat16; prompt and head stay in float32.
+            load_in_8bit, load_in_4bit: keep a frozen backbone's linear layers in so many bits (torch, bitsandbytes).
             gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
             portable: on torch, take the portable definition instead of the stock transformers model.
             hidden_dropout_prob: dropout of hidden states, prefix and head. None: 0 where the backbone is frozen, for
@@ -132,6 +136,8 @@ class PromptModel(nn.Module):
             CheckpointError: something of backbone or prompt is missing, cut, or does not fit the other.
             ConfigError: an option's value cannot work.
         """
+        if load_in_8bit and load_in_4bit:
+            raise ConfigError("load_in_8bit and load_in_4bit exclude each other; choose one.")
         saved = interchange.read_prompt(model_name_or_path) if interchange.is_prompt(model_name_or_path) else None
         if saved is not None:
             if config is not None:
@@ -166,6 +172,7 @@ class PromptModel(nn.Module):
             problem_type=problem_type,
             seed=seed,
             bf16=bf16,
+            bits=8 if load_in_8bit else 4 if load_in_4bit else None,
             gradient_checkpointing=gradient_checkpointing,
             collapsed=saved is not None and saved.collapsed,
         )
@@ -194,13 +201,18 @@ class PromptModel(nn.Module):
     @classmethod
     def _with_pooling(cls, config: MethodConfig, checkpoint: Checkpoint) -> MethodConfig:
         if cls.pools:
+            if checkpoint.family.causal and config.pooling in ("first", "prompt"):
+                raise ConfigError(
+                    f"pooling={config.pooling!r} reads a place of {checkpoint.name} that sees nothing of the text "
+                    f"behind it; a causal model takes 'last' or 'mean'."
+                )
             return config if config.pooling else dataclasses.replace(config, pooling=checkpoint.pooling)
         if config.pooling:
             raise ConfigError(f"{cls.task} reads every token and pools none; leave pooling={config.pooling!r} off.")
         return config
 
     def _check_direction(self) -> None:
-        if self.backbone.family.causal != self.causal:
+        if self.causal is not None and self.backbone.family.causal != self.causal:
             kind = "a causal" if self.backbone.family.causal else "no causal"
             mend = "there is PromptForCausalLM for it" if self.backbone.family.causal else "take one, such as Llama"
             raise ConfigError(
@@ -260,20 +272,6 @@ class PromptModel(nn.Module):
                     value = normal(seed, f"head.{name}", shape, 0.0 if name.endswith("bias") else std)
             nn.set_value(parameter, value.astype("float32"))
         return fresh
-
-    def _make_prompt(self, seed: int) -> Any:
-        config, sizes = self.method_config, self.backbone.geometry
-        if config.prompt_kind == "deep":
-            made = dataclasses.replace(config, prefix_projection=self.has_encoder)
-            return PrefixEncoder(made, self.backbone.prefix_shape, sizes.hidden_size, seed)
-        if self.has_encoder:
-            return PromptEncoder(config, sizes.embedding_size, seed)
-        tokenize = vocabulary = None
-        if isinstance(config, PromptTuningConfig) and config.init != "random":
-            vocabulary = ops.to_numpy(self.backbone.word_embeddings().weight)
-            if config.init == "text":
-                tokenize = load_tokenizer(self.checkpoint.directory).plain_ids
-        return PromptEmbedding(config, sizes.embedding_size, seed, vocabulary, tokenize)
 
     # -- what is trained ---------------------------------------------------------------------------------------------
 
@@ -335,15 +333,18 @@ class PromptModel(nn.Module):
 
     def count_parameters(self) -> tuple[int, int]:
         """(tuned, total) numbers of parameters."""
-        sizes = {name: int(numpy.prod(tuple(p.shape))) for name, p in self.named_tensors().items()}
-        return sum(sizes[name] for name in self.tuned_parameters()), sum(sizes.values())
+        return sum(self._sizes[name] for name in self.tuned_parameters()), sum(self._sizes.values())
 
-    def _keep_in_bf16(self) -> None:
+    def _make_smaller(self, bits: int | None) -> None:
         if self.method_config.tunes_backbone:
+            named = f"load_in_{bits}bit" if bits else "bf16"
             raise ConfigError(
-                f"{self.method_config.method} trains the backbone, which bf16 keeps frozen; leave bf16 off."
+                f"{self.method_config.method} trains the backbone, which {named} keeps frozen; leave {named} off."
             )
-        nn.to_bf16(self.backbone)
+        if self._bf16:
+            nn.to_bf16(self.backbone)
+        if bits:
+            nn.quantize(self.backbone, bits)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -389,18 +390,31 @@ class PromptModel(nn.Module):
             inputs["token_type_ids"] = token_type_ids
         if config.prompt_kind == "shallow":
             words = self.backbone.word_embeddings()(input_ids)  # (B, T, embedding_size)
-            if not config.length_before:
-                if pseudo_tokens is None:
-                    raise DataError("pseudo_tokens are missing: the template's places for the prompt.")
-                return {**inputs, "inputs_embeds": prompting.fill_in(words, self.prompt(), pseudo_tokens)}
-            return prompting.lengthen(words, inputs, self.prompt())
-        inputs["input_ids"] = input_ids
+            if config.length_before:
+                inputs = prompting.lengthen(words, inputs, self.prompt())
+            elif pseudo_tokens is None:
+                raise DataError("pseudo_tokens are missing: the template's places for the prompt.")
+            else:
+                inputs["inputs_embeds"] = prompting.fill_in(words, self.prompt(), pseudo_tokens)
+        else:
+            inputs["input_ids"] = input_ids
         if config.prompt_kind == "deep":
             dropout = config.prefix_dropout if self.training else 0.0
-            inputs["prefix"] = prompting.deep_prefix(*self.prompt(), input_ids.shape[0], dropout, self._bf16)
-            if config.shift_positions:
-                inputs["position_ids"] = positions(self.backbone.config, input_ids, input_ids, config.pre_seq_len)
+            inputs["prefix"] = prompting.deep_prefix(
+                *self.prompt(), input_ids.shape[0], dropout, self._bf16, config.shift_positions
+            )
+        inputs.update(self.position_ids(inputs, input_ids))
         return inputs
+
+    def position_ids(self, inputs: dict[str, Any], input_ids: Any) -> dict[str, Any]:
+        """{"position_ids"} where the backbone would count others by itself: of all that the attention mask of `inputs`
+        is of."""
+        family = self.backbone.family
+        if family.causal and not family.alibi:
+            return {"position_ids": prompting.causal_positions(inputs["attention_mask"], self._shift)}
+        if self._shift and not family.causal:
+            return {"position_ids": positions(self.backbone.config, input_ids, input_ids, self._shift)}
+        return {}
 
     def pool(self, last: Any, attention_mask: Any) -> Any:
         """The last hidden states and the mask of `backbone_inputs` -> what the head reads, in float32: (B, hidden), or

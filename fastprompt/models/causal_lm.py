@@ -2,27 +2,16 @@
 
 from typing import Any
 
-from fastprompt.errors import CheckpointError, ConfigError, DataError
-from fastprompt.framework import nn, ops
+from fastprompt.backbones.checkpoint import read_json
+from fastprompt.data.encoding import IGNORED
+from fastprompt.errors import ConfigError
+from fastprompt.framework import ops
 from fastprompt.models.base import ModelOutput, PromptModel
+from fastprompt.models.generation import Reader, check_request, sample
+from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
 
 import numpy
-
-
-class VocabularyHead(nn.Module):
-    """States (..., hidden) -> scores of words (..., vocab_size), by a matrix of its own or by the word embeddings."""
-
-    def __init__(self, config: dict[str, Any], hidden: int, tied: bool) -> None:
-        super().__init__()
-        self.tied = tied
-        if not tied:
-            self.lm_head = nn.Linear(hidden, config["vocab_size"], bias=False)
-
-    def forward(self, states: Any, embeddings: Any) -> Any:
-        if not self.tied:
-            return self.lm_head(states)
-        return ops.linear(states, ops.cast_like(embeddings.weight, states))
 
 
 class PromptForCausalLM(PromptModel):
@@ -44,21 +33,10 @@ class PromptForCausalLM(PromptModel):
         return [], None
 
     def _make_head(self, hidden_size: int) -> Any:
-        tied = self.checkpoint.config.get("tie_word_embeddings", self.checkpoint.model_type == "gpt2")
-        head = VocabularyHead(self.checkpoint.config, hidden_size, tied)
-        if not tied and not self.checkpoint.tensors(only={"head:lm_head.weight"}):
-            raise CheckpointError(f"{self.checkpoint.name} lacks the tensor lm_head.weight; is it a language model?")
-        return head
+        return make_lm_head(self.checkpoint)
 
     def _is_frozen_head(self, name: str) -> bool:
         return self.method_config.method != "linear-probe"
-
-    def backbone_inputs(self, input_ids: Any, attention_mask: Any = None, *rest: Any) -> dict[str, Any]:
-        inputs = super().backbone_inputs(input_ids, attention_mask, *rest)
-        # Tokens are counted, and not places: padding in front moves no position, as in transformers' generate.
-        mask = inputs["attention_mask"]
-        inputs["position_ids"] = (ops.cumsum(mask, axis=1) - 1 + self._shift) * mask
-        return inputs
 
     def forward(
         self,
@@ -66,6 +44,7 @@ class PromptForCausalLM(PromptModel):
         attention_mask: Any = None,
         labels: Any = None,
         output_hidden_states: bool = False,
+        only_labelled: bool = False,
     ) -> ModelOutput:
         """Read a batch; the logits are (B, T, vocab_size), each position's of the token behind it.
 
@@ -73,11 +52,20 @@ class PromptForCausalLM(PromptModel):
             input_ids: (B, T) token ids; attention_mask: (B, T), 1 for real tokens, padding on either side.
             labels: (B, T), what stands at each place, or -100 where that is not to be learnt. With them the output has
                 the mean cross entropy as its loss, every label held against the logits of the place before it.
+            only_labelled: compute no others: the logits are (N, vocab_size), of the N labels in their order.
         """
         states, hidden = self.encode(input_ids, attention_mask, None, output_hidden_states)
-        logits = self.head(states, self.backbone.word_embeddings())
-        loss = None if labels is None else class_loss(logits[:, :-1], labels[:, 1:])
+        if only_labelled:
+            states, labels = _labelled(states, labels)
+        logits = self.score_words(states)
+        loss = None
+        if labels is not None:
+            loss = class_loss(logits, labels) if only_labelled else class_loss(logits[:, :-1], labels[:, 1:])
         return ModelOutput(loss, logits, hidden if output_hidden_states else None)
+
+    def score_words(self, states: Any) -> Any:
+        """Last hidden states (..., hidden) -> the scores of the words behind them (..., vocab_size)."""
+        return self.head(states, self.backbone.word_embeddings())
 
     def train_step(self, input_ids: Any, attention_mask: Any, labels: Any) -> dict:
         """fastNLP's training step: {"loss"}.
@@ -85,13 +73,15 @@ class PromptForCausalLM(PromptModel):
         Raises:
             TrainingError: at the first step, where the prompt gets no gradient and so would silently not train.
         """
-        return self._train_on({"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels})
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        return self._train_on({**inputs, "only_labelled": True})
 
     def evaluate_step(self, input_ids: Any, attention_mask: Any, labels: Any) -> dict:
-        """fastNLP's evaluation step: {"pred": (B, T - 1) likeliest next tokens, "target": (B, T - 1), -100 where
-        nothing counts, "loss": scalar}."""
-        output = self(input_ids, attention_mask, labels)
-        return {"pred": self.predictions(output.logits[:, :-1]), "target": labels[:, 1:], "loss": output.loss}
+        """fastNLP's evaluation step, over the N labels that count: {"pred": (N,) likeliest tokens, "target": (N,),
+        "loss": scalar}."""
+        states, targets = _labelled(self.encode(input_ids, attention_mask)[0], labels)
+        logits = self.score_words(states)
+        return {"pred": self.predictions(logits), "target": targets, "loss": class_loss(logits, targets)}
 
     def generate(
         self,
@@ -104,7 +94,7 @@ class PromptForCausalLM(PromptModel):
         top_k: int = 0,
         top_p: float = 1.0,
         seed: int = 0,
-        eos_token_id: int | None = None,
+        eos_token_id: int | list[int] | None = None,
         pad_token_id: int | None = None,
     ) -> numpy.ndarray:
         """Go on from a batch, its prompt in place; the likeliest token each time, or a drawn one.
@@ -114,69 +104,65 @@ class PromptForCausalLM(PromptModel):
             max_new_tokens: how many tokens are written at most.
             do_sample: draw by `seed`, the same under every framework, from the logits over `temperature`: among the
                 `top_k` likeliest (0: all), and of those the fewest whose probabilities reach `top_p`.
-            eos_token_id: ends a row; None: config.json's. pad_token_id: fills ended rows; None: config.json's.
+            eos_token_id: ends a row, one or any of several; None: generation_config.json's, or else config.json's.
+            pad_token_id: fills ended rows; None: likewise.
 
         Returns:
             int64 (B, T + written): the input, and what follows it.
 
         Raises:
-            ConfigError: there is no pad token for rows that may end one before another, or an option cannot work.
+            ConfigError: there is no pad token for rows that may end one before another, an option cannot work, or there
+                is no room in the backbone's positions.
             DataError: rows are padded behind.
         """
-        config = self.checkpoint.config
-        end = config.get("eos_token_id") if eos_token_id is None else eos_token_id
-        pad = config.get("pad_token_id") if pad_token_id is None else pad_token_id
+        settings = self._generation_settings()
+        end = settings.get("eos_token_id") if eos_token_id is None else eos_token_id
+        pad = settings.get("pad_token_id") if pad_token_id is None else pad_token_id
         ids = ops.to_numpy(input_ids).astype("int64")
         mask = numpy.ones_like(ids) if attention_mask is None else ops.to_numpy(attention_mask).astype("int64")
-        _check_generation(mask, max_new_tokens, temperature, top_k, top_p)
+        check_request(mask, max_new_tokens, temperature, top_k, top_p)
         if len(ids) > 1 and end is not None and pad is None:
             raise ConfigError("The rows may end one before another, and the model has no pad token; give pad_token_id.")
+        if self.max_length is not None and ids.shape[1] + max_new_tokens - 1 > self.max_length:
+            raise ConfigError(
+                f"{ids.shape[1]} tokens and {max_new_tokens} new ones are more than the {self.max_length} that the "
+                f"backbone's positions leave room for; lower max_new_tokens."
+            )
         ends = [] if end is None else numpy.atleast_1d(end)
         draw = numpy.random.default_rng(seed)
         going = numpy.ones(len(ids), dtype=bool)
         was_training = self.training
         self.eval()
         try:
-            for _ in range(max_new_tokens):
-                logits = self._next_logits(ids, mask, input_ids)
-                chosen = _sample(logits / temperature, top_k, top_p, draw) if do_sample else logits.argmax(axis=1)
+            read = Reader(self, input_ids)
+            logits = read(ids, mask)
+            for written in range(1, max_new_tokens + 1):
+                chosen = sample(logits / temperature, top_k, top_p, draw) if do_sample else logits.argmax(axis=1)
                 chosen = numpy.where(going, chosen, 0 if pad is None else pad)
                 ids = numpy.concatenate([ids, chosen[:, None]], axis=1)
-                mask = numpy.concatenate([mask, going[:, None].astype("int64")], axis=1)
+                seen = going[:, None].astype("int64")  # an ended row is read no further
                 going &= ~numpy.isin(chosen, ends)
-                if not going.any():
+                if written == max_new_tokens or not going.any():
                     break
+                logits = read(chosen[:, None], seen)
         finally:
             if was_training:
                 self.train()
         return ids
 
-    def _next_logits(self, ids: numpy.ndarray, mask: numpy.ndarray, like: Any) -> numpy.ndarray:
-        """float32 (B, vocab_size), of the token behind the last."""
-        with ops.no_grad():
-            states, _ = self.encode(ops.tensor(ids, like=like), ops.tensor(mask, like=like))
-            return ops.to_numpy(self.head(states[:, -1], self.backbone.word_embeddings()))
+    def _generation_settings(self) -> dict[str, Any]:
+        path = self.checkpoint.directory / "generation_config.json"
+        own = read_json(path) if path.exists() else {}
+        return self.checkpoint.config | {name: value for name, value in own.items() if value is not None}
 
 
-def _check_generation(mask: numpy.ndarray, max_new_tokens: int, temperature: float, top_k: int, top_p: float) -> None:
-    if not mask[:, -1].all():
-        raise DataError("Rows are padded behind their texts; pad them in front, where nothing is generated.")
-    if max_new_tokens < 1 or top_k < 0 or not temperature > 0 or not 0 < top_p <= 1:
-        raise ConfigError(
-            f"max_new_tokens is {max_new_tokens}, temperature {temperature}, top_k {top_k}, top_p {top_p}; "
-            f"they are from 1, above 0, from 0, and above 0 up to 1."
-        )
-
-
-def _sample(logits: numpy.ndarray, top_k: int, top_p: float, draw: numpy.random.Generator) -> numpy.ndarray:
-    """(B,) tokens drawn from logits (B, vocab_size)."""
-    order = numpy.argsort(-logits, axis=1, kind="stable")
-    ranked = numpy.take_along_axis(logits, order, axis=1).astype("float64")
-    weights = numpy.exp(ranked - ranked[:, :1])
-    if top_k:
-        weights[:, top_k:] = 0
-    weights /= weights.sum(axis=1, keepdims=True)
-    weights *= numpy.cumsum(weights, axis=1) - weights < top_p
-    reached = numpy.cumsum(weights, axis=1)
-    places = (reached < draw.random((len(logits), 1)) * reached[:, -1:]).sum(axis=1)
-    return numpy.take_along_axis(order, places[:, None], axis=1)[:, 0]
+def _labelled(states: Any, labels: Any) -> tuple[Any, Any]:
+    """States (B, T, hidden) before the N labels (B, T) that count, and those labels: (N, hidden) and (N,)."""
+    counted = ops.to_numpy(labels) != IGNORED
+    counted[:, 0] = False  # nothing stands before it
+    places = numpy.flatnonzero(counted)
+    labels = ops.reshape(labels, (-1,))
+    states = ops.reshape(states, (-1, states.shape[-1]))
+    if not len(places):  # one that does not count: the loss is 0, the mean of none
+        return states[:1], labels[:1] * 0 + IGNORED
+    return ops.take_rows(states, (places - 1).tolist()), ops.take_rows(labels, places.tolist())

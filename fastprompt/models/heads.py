@@ -44,6 +44,17 @@ class LinearHead(nn.Module):
         return self.classifier(self.dropout(states))
 
 
+class ScoreHead(nn.Module):
+    """Causal models: one layer without a bias."""
+
+    def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(hidden, num_labels, bias=False)
+
+    def forward(self, pooled: Any) -> Any:
+        return self.score(pooled)
+
+
 class PooledHead(LinearHead):
     """BERT, ERNIE: the base model's pooler, then dropout and one layer."""
 
@@ -227,6 +238,7 @@ HEADS: dict[str, dict[str, type[nn.Module]]] = {
         "albert": AlbertHead,
         "modernbert": ModernBertHead,
         "deberta": DebertaHead,
+        "causal": ScoreHead,
         "others": LinearHead,
     },
     "token_classification": {

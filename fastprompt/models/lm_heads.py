@@ -1,7 +1,8 @@
-"""Masked-LM heads, named as transformers names each family's: a layer, its activation, a norm, and the vocabulary.
+"""Language models' heads, named as transformers names each family's: that of causal models is the vocabulary alone; a
+masked one has a layer, its activation and a norm before it.
 
-What a word scores is the product with its input embedding (the decoder is tied) plus a bias of its own. Only those
-words are computed that are asked for, and states come in where there is a blank.
+What a word scores at a masked head is the product with its input embedding (the decoder is tied) plus a bias of its
+own. Only those words are computed that are asked for.
 """
 
 from collections.abc import Callable
@@ -85,6 +86,31 @@ class MaskedLMHead(nn.Module):
         return ops.linear(states, ops.cast_like(weight, states), bias)
 
 
+class VocabularyHead(nn.Module):
+    """States -> scores of words, by a matrix of its own or by the word embeddings.
+
+    Args:
+        config: the checkpoint's config.json.
+        tied: whether it has no matrix of its own.
+    """
+
+    def __init__(self, config: dict[str, Any], hidden: int, tied: bool) -> None:
+        super().__init__()
+        self.tied = tied
+        if not tied:
+            self.lm_head = nn.Linear(hidden, config["vocab_size"], bias=False)
+
+    def forward(self, states: Any, embeddings: Any, words: numpy.ndarray | None = None) -> Any:
+        """Scores (..., vocab_size) of states (..., hidden), or (..., K) of `words`, (K,) ids."""
+        if words is not None:
+            rows = ops.tensor(words, like=states)
+            weight = embeddings(rows) if self.tied else ops.take_rows(self.lm_head.weight, words.tolist())
+            return ops.linear(states, ops.cast_like(weight, states))
+        if not self.tied:
+            return self.lm_head(states)
+        return ops.linear(states, ops.cast_like(embeddings.weight, states))
+
+
 def _place(module: nn.Module, name: str, part: Any) -> None:
     """Hang `part` into `module` under a dotted name."""
     *outer, last = name.split(".")
@@ -101,12 +127,19 @@ def _find(module: nn.Module, name: str) -> Any:
     return module
 
 
-def make_lm_head(checkpoint: Checkpoint) -> MaskedLMHead:
-    """The masked-LM head of a checkpoint's family, without its values.
+def make_lm_head(checkpoint: Checkpoint) -> "MaskedLMHead | VocabularyHead":
+    """The language model's head of a checkpoint's family, without its values.
 
     Raises:
-        CheckpointError: this version does not know the family's, or its decoder is not tied to the embeddings.
+        CheckpointError: this version does not know the family's; a masked one's decoder is not tied to the embeddings;
+            or a causal one that is not tied is missing.
     """
+    sizes = geometry(checkpoint.config)
+    if checkpoint.family.causal:
+        tied = checkpoint.config.get("tie_word_embeddings", checkpoint.family.tied)
+        if not tied and not checkpoint.tensors(only={"head:lm_head.weight"}):
+            raise CheckpointError(f"{checkpoint.name} lacks the tensor lm_head.weight; is it a language model?")
+        return VocabularyHead(checkpoint.config, sizes.hidden_size, tied)
     layout = LAYOUTS.get(checkpoint.family.head)
     if layout is None:
         raise CheckpointError(
@@ -118,5 +151,4 @@ def make_lm_head(checkpoint: Checkpoint) -> MaskedLMHead:
             f"{checkpoint.name} has a decoder that is not tied to its word embeddings (tie_word_embeddings), "
             f"which masked language models here need."
         )
-    sizes = geometry(checkpoint.config)
     return MaskedLMHead(layout, checkpoint.config, sizes.hidden_size, sizes.embedding_size)

@@ -1,4 +1,4 @@
-"""Cloze prompts: a masked language model fills the blank of a template."""
+"""Cloze prompts: a language model fills the blank of a template."""
 
 import warnings
 from pathlib import Path
@@ -12,6 +12,7 @@ from fastprompt.framework import ops
 from fastprompt.models.base import ModelOutput, PromptModel
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
+from fastprompt.template import Template
 
 import numpy
 
@@ -24,10 +25,13 @@ class PromptForMaskedLM(PromptModel):
 
     The head is the checkpoint's own, its decoder tied to the word embeddings, and frozen with the backbone; "linear-
     probe" trains it. A checkpoint that has none gets a fresh one, which is trained along.
+
+    A causal language model fills a blank that is last, by the state of what stands before it; it brings its head.
     """
 
     task = "masked_lm"
     pools = False
+    causal = None
     fills_blanks = True
 
     def __init__(self, checkpoint: Any, backbone: Any, config: Any, *, label_names: list[str], **options: Any) -> None:
@@ -44,6 +48,8 @@ class PromptForMaskedLM(PromptModel):
         labels = label_names or labels
         options["num_labels"] = len(labels)
         super().__init__(checkpoint, backbone, config, label_names=labels, **options)
+        if checkpoint.family.causal:
+            Template(config.template).check_blank_is_last()
         self._words = self._shares = None
         if labels:
             ids = word_ids({label: config.verbalizer[label] for label in labels}, load_tokenizer(checkpoint.directory))
@@ -96,7 +102,7 @@ class PromptForMaskedLM(PromptModel):
         Args:
             input_ids: (B, T) token ids, as `Template.lay_out` makes them; attention_mask: (B, T), 1 for real tokens;
                 token_type_ids: (B, T).
-            mask_positions: (B,) index of each row's blank.
+            mask_positions: (B,) index of each row's blank, or of what stands before it on a causal model.
             pseudo_tokens: (B, T) which pseudo token stands at a place, counted from 1, and 0 for the others.
             labels: (B,) labels, or ids of words without a verbalizer. With them the output has the mean cross entropy
                 as its loss.

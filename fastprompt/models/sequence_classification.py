@@ -14,6 +14,7 @@ class PromptForSequenceClassification(PromptModel):
     """A prompt-tuned classifier or regressor; `from_pretrained` makes one."""
 
     task = "sequence_classification"
+    causal = None
 
     @classmethod
     def describe_outputs(

@@ -44,7 +44,7 @@ class PromptEmbedding(nn.Module):
         elif config.init == "vocabulary":
             rows = vocabulary[generator(seed, "prompt").integers(0, len(vocabulary), config.length)]
         else:
-            rows = vocabulary[_repeat(tokenize(config.init_text), config)]
+            rows = vocabulary[tokens_of_text(config.init_text, config.length, tokenize)]
         nn.set_value(self.embedding.weight, rows.astype("float32"))
 
     def forward(self) -> Any:
@@ -58,7 +58,13 @@ class PromptEmbedding(nn.Module):
         return {"embedding.weight": stored["embedding"]}
 
 
-def _repeat(ids: Sequence[int], config: PromptTuningConfig) -> list[int]:
+def tokens_of_text(text: str, length: int, tokenize: Callable[[str], Sequence[int]]) -> list[int]:
+    """The ids of a text's tokens, repeated or cut to `length`.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    ids = tokenize(text)
     if not ids:
-        raise ConfigError(f"init_text {config.init_text!r} has no token.")
-    return [ids[i % len(ids)] for i in range(config.length)]
+        raise ConfigError(f"init_text {text!r} has no token.")
+    return [ids[i % len(ids)] for i in range(length)]
