@@ -17,7 +17,6 @@ from fastprompt.errors import BackendError, LostProcess
 from fastprompt.processes import place
 
 import jittor
-import numpy
 from fastNLP.envs import FASTNLP_GLOBAL_RANK
 from jittor import Var
 from jittor.optim import Optimizer

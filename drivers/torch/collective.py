@@ -50,9 +50,7 @@ def gradient(parameter: torch.nn.Parameter, optimizers: Sequence[torch.optim.Opt
     return parameter.grad
 
 
-def set_gradient(
-    parameter: torch.nn.Parameter, value: Tensor, optimizers: Sequence[torch.optim.Optimizer]
-) -> None:
+def set_gradient(parameter: torch.nn.Parameter, value: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> None:
     parameter.grad = value
 
 
