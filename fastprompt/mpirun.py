@@ -18,9 +18,19 @@ from typing import TextIO
 from fastprompt.children import Finished, environment, threads_each
 from fastprompt.errors import BackendError, TrainingError
 
+MEND = "pip install 'fastprompt[mpi]'"
 _TAGGED = re.compile(r"\[[^\]]*,(\d+)\]<std(?:out|err)>: ?(.*)", re.DOTALL)
 _KILLED = re.compile(r"rank (\d+) with PID \d+ .*?signal (\d+)", re.DOTALL)
 _FAILED = re.compile(r"Process name: \[[^\]]*,(\d+)\]\s+Exit code:\s+(\d+)")
+
+
+def find() -> str:
+    """Raises: BackendError: there is no mpirun."""
+    beside = Path(sys.executable).parent / "mpirun"  # the wheel's, whose MPI mpi4py finds
+    found = str(beside) if beside.exists() else shutil.which("mpirun")
+    if found is None:
+        raise BackendError(f"Several processes under jittor are started by mpirun, which is missing: {MEND}.")
+    return found
 
 
 def command(count: int, arguments: Sequence[str]) -> list[str]:
@@ -29,14 +39,8 @@ def command(count: int, arguments: Sequence[str]) -> list[str]:
     Raises:
         BackendError: there is no mpirun.
     """
-    beside = Path(sys.executable).parent / "mpirun"  # the wheel's, whose MPI mpi4py finds
-    found = str(beside) if beside.exists() else shutil.which("mpirun")
-    if found is None:
-        raise BackendError(
-            "Several processes under jittor are started by mpirun, which is missing: pip install 'fastprompt[mpi]'."
-        )
     options = ["-np", str(count), "--oversubscribe", "--bind-to", "none", "--output", "tag"]
-    return [found, *options, sys.executable, *arguments]
+    return [find(), *options, sys.executable, *arguments]
 
 
 def variables(count: int) -> dict[str, str]:

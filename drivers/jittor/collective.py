@@ -6,13 +6,14 @@ start writes behind the end of an array (`hostHashs` in mpi_wrapper.cc has as ma
 """
 
 import atexit
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from fastprompt.drivers.jittor.runtime import MEND
+from fastprompt import mpirun
 from fastprompt.errors import BackendError, LostProcess
 from fastprompt.processes import place
 
@@ -22,6 +23,15 @@ from jittor import Var
 from jittor.optim import Optimizer
 
 _world: Any = None  # mpi4py's communicator of all processes
+
+
+def missing() -> str | None:
+    """The mend where several processes cannot be had."""
+    try:
+        mpirun.find()
+        return None if importlib.util.find_spec("mpi4py") else mpirun.MEND
+    except BackendError:
+        return mpirun.MEND
 
 
 def join(device: str) -> None:
@@ -39,11 +49,11 @@ def join(device: str) -> None:
         mpi4py.rc.finalize = False  # see _part
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        raise BackendError(f"Several processes under jittor talk over MPI, which is missing: {MEND}.") from error
+        raise BackendError(f"Several processes under jittor talk over MPI, which is missing: {mpirun.MEND}.") from error
     if MPI.COMM_WORLD.size != place().size:
         raise BackendError(
             f"mpirun started {place().size} processes, and mpi4py finds {MPI.COMM_WORLD.size}: they are of two MPIs. "
-            f"Take the mpirun beside this Python ({MEND})."
+            f"Take the mpirun beside this Python ({mpirun.MEND})."
         )
     jittor.in_mpi = False  # a user's own `import jittor` under mpirun has it average the gradients once more
     os.environ[FASTNLP_GLOBAL_RANK] = str(place().rank)  # so fastNLP's own callbacks write files in the first only

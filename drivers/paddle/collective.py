@@ -15,6 +15,11 @@ from paddle import Tensor
 from paddle.optimizer import Optimizer
 
 
+def missing() -> str | None:
+    """The mend where several processes cannot be had."""
+    return None if dist.is_available() else "take a build of paddle with paddle.distributed"
+
+
 def join(device: str) -> None:
     """Meet the other processes, once; returns when all are there."""
     if dist.is_initialized():

@@ -11,6 +11,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def missing() -> str | None:
+    """The mend where several processes cannot be had."""
+    return None if dist.is_available() else "take a build of torch with torch.distributed"
+
+
 def join(device: str) -> None:
     """Meet the other processes, once; returns when all are there."""
     if not dist.is_initialized():
