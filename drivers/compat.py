@@ -210,6 +210,7 @@ _MENDS: dict[str, tuple[str | None, str | Callable[[ModuleType], None]]] = {
     "fastNLP.core.dataloaders.paddle_dataloader.fdl": ("paddle", "collect_before_workers"),
     "fastNLP.core.drivers.paddle_driver.paddle_driver": ("paddle", "load_from_memory"),
     "fastNLP.core.metrics.backend.paddle_backend.backend": ("paddle", "gather_on_any_device"),
+    "fastNLP.core.metrics.backend.jittor_backend.backend": ("jittor", "gather_elements"),
     "fastNLP.core.controllers.evaluator": ("paddle", "feed_paddle_metrics"),
     "fastNLP.core.dataloaders.prepare_dataloader": ("jittor", "return_the_loader"),
     "fastNLP.core.drivers.jittor_driver.utils": ("jittor", "sample_any_dataset"),

@@ -16,6 +16,7 @@ import sys
 import time
 
 import fastprompt as fp
+from fastprompt import mpirun
 from fastprompt.children import environment
 from fastprompt.launch import variables
 
@@ -56,23 +57,25 @@ def time_steps(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace, count: int) -> dict[str, float]:
     """What the first of `count` processes found."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--child"]
+    arguments = [__file__, *sys.argv[1:], "--child"]
     shared = {**environment(options.backend), "OMP_NUM_THREADS": "1"}
-    places = variables(options.backend, count, "cpu") if count > 1 else [{}]
-    processes = [
-        subprocess.Popen(command, env={**shared, **place}, stdout=subprocess.PIPE, text=True) for place in places
-    ]
+    if options.backend == "jittor" and count > 1:
+        starts = [(mpirun.command(count, arguments), {**mpirun.variables(count), **shared})]
+    else:
+        places = variables(options.backend, count, "cpu") if count > 1 else [{}]
+        starts = [([sys.executable, *arguments], {**shared, **place}) for place in places]
+    processes = [subprocess.Popen(command, env=found, stdout=subprocess.PIPE, text=True) for command, found in starts]
     told = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         sys.exit("a process failed")
-    line = next(line for line in told[0].splitlines() if line.startswith("FOUND "))
-    return json.loads(line.removeprefix("FOUND "))
+    line = next(line for line in told[0].splitlines() if "FOUND " in line)  # mpirun tags it
+    return json.loads(line.partition("FOUND ")[2])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--backend", choices=("torch", "paddle"), default="torch")
+    parser.add_argument("--backend", choices=("torch", "paddle", "jittor"), default="torch")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20)

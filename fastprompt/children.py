@@ -17,6 +17,11 @@ def environment(backend: str) -> dict[str, str]:
     return {**os.environ, "FASTNLP_BACKEND": backend}
 
 
+def threads_each(count: int) -> str:
+    """OMP_NUM_THREADS for each of `count` processes that share this machine."""
+    return os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // count))
+
+
 @dataclass
 class Finished:
     """A child that has ended: its exit status and the last lines of its standard error."""

@@ -72,7 +72,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 1 for an error, `launch.LOST` where another of several processes
-    ended first, 130 after Ctrl-C."""
+    ended first, 130 after Ctrl-C.
+
+    One of several processes that has failed does not return: at their ends they wait for each other."""
+    status = _run(argv)
+    if status and place().size > 1:
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _run(argv: list[str] | None) -> int:
     arguments = vars(make_parser().parse_args(argv))
     command = arguments.pop("command")
     results = _claim_standard_output()

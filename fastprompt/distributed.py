@@ -76,14 +76,14 @@ class ManyProcesses:
             self._reduces = True
 
     def _reduce_gradients(self) -> None:
-        held = [p for p in self._tuned() if collective.gradient(p) is not None]
+        held = [p for p in self._tuned() if collective.gradient(p, self.optimizers) is not None]
         if not held:
             return
-        flat = ops.cat([ops.reshape(collective.gradient(p), (-1,)) for p in held], axis=0)
+        flat = ops.cat([ops.reshape(collective.gradient(p, self.optimizers), (-1,)) for p in held], axis=0)
         self.bytes_reduced += 4 * int(flat.shape[0])  # float32
         flat = collective.all_reduce(flat)
         for parameter, value in zip(held, _cut(flat, held), strict=True):
-            collective.set_gradient(parameter, ops.reshape(value, tuple(parameter.shape)))
+            collective.set_gradient(parameter, ops.reshape(value, tuple(parameter.shape)), self.optimizers)
 
     # -- the data ----------------------------------------------------------------------------------------------------
 

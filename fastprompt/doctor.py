@@ -17,7 +17,7 @@ PACKAGES = (
 _PROBE = """
 import json, numpy
 import fastprompt
-from fastprompt.framework import nn, ops, runtime
+from fastprompt.framework import collective, nn, ops, runtime
 import fastNLP
 layer = nn.Linear(2, 1)
 nn.set_value(layer.weight, numpy.ones((1, 2), "float32"))
@@ -26,7 +26,8 @@ loss = ops.mean(layer(ops.tensor(numpy.ones((1, 2), "float32"))))
 right = bool((ops.gradients(loss, [layer.weight])[0] == 1).all())
 gpu = runtime.has_gpu()
 print("PROBE " + json.dumps({
-    "version": runtime.version(), "gradient": right, "gpu": gpu, "bf16": runtime.supports_bf16("cuda" if gpu else "cpu")
+    "version": runtime.version(), "gradient": right, "gpu": gpu, "missing": collective.missing(),
+    "bf16": runtime.supports_bf16("cuda" if gpu else "cpu"),
 }))
 """
 
@@ -62,7 +63,9 @@ def probe(name: str, timeout: float = 600) -> dict[str, str]:
     if not found["gradient"]:
         return {"state": "wrong gradients", "mend": f"reinstall: pip install --force-reinstall 'fastprompt[{name}]'"}
     can = ["GPU" if found["gpu"] else "CPU only", "bf16" if found["bf16"] else "no bf16"]
-    return {"state": f"works ({found['version']}; {', '.join(can)})", "mend": ""}
+    can.append("one process" if found["missing"] else "several processes")
+    mend = f"for several processes: {found['missing']}" if found["missing"] else ""
+    return {"state": f"works ({found['version']}; {', '.join(can)})", "mend": mend}
 
 
 def report() -> tuple[dict[str, str | None], dict[str, dict[str, str]]]:

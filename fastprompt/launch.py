@@ -1,10 +1,10 @@
 """`--num_processes N`: the command line in N processes of this machine, as the framework's own launcher starts them.
 
-They find each other by the variables that torchrun and paddle.distributed.launch set. Those launchers say in a page
-what a process said in a line, and start slower; on several machines they are the ones to take.
+Those of jittor are mpirun's: see `fastprompt.mpirun`. The others find each other by the variables that torchrun and
+paddle.distributed.launch set. Those launchers say in a page what a process said in a line, and start slower; on several
+machines they are the ones to take.
 """
 
-import os
 import signal
 import socket
 import subprocess
@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
-from fastprompt.children import Finished, environment
-from fastprompt.errors import BackendError, TrainingError
+from fastprompt import mpirun
+from fastprompt.children import Finished, environment, threads_each
+from fastprompt.errors import TrainingError
 
 LOST = 3  # exit status of a process that ended because another one had
 _GRACE = 15.0  # seconds in which processes end by themselves once one has failed
@@ -29,9 +30,11 @@ def run(backend: str, count: int, device: str | None, arguments: Sequence[str], 
         The exit status: 0, or that of the process that failed first, whose own line is the error.
 
     Raises:
-        BackendError: the framework does not run in several processes.
+        BackendError: the engine that starts several processes of the framework is missing.
         TrainingError: what a process other than the first, which speaks for itself, failed from.
     """
+    if backend == "jittor":
+        return mpirun.run(count, arguments, results)
     with ExitStack() as stack:
         logs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
         command = [sys.executable, "-m", "fastprompt.cli", *arguments]
@@ -89,29 +92,27 @@ def _passing_on_sigterm(processes: list[subprocess.Popen]) -> Iterator[None]:
 
 
 def variables(backend: str, count: int, device: str | None) -> list[dict[str, str]]:
-    """What each process finds in its environment."""
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // count))
+    """What each process finds in its environment, under torch or paddle."""
+    threads = threads_each(count)
     ports = _free_ports(count)
     ranks = range(count)
     if backend == "torch":
         shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
         shared |= {"MASTER_PORT": ports[0], "OMP_NUM_THREADS": threads}
         return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in ranks]
-    if backend == "paddle":
-        points = [f"127.0.0.1:{port}" for port in ports]
-        shared = {"PADDLE_TRAINERS_NUM": str(count), "PADDLE_TRAINER_ENDPOINTS": ",".join(points)}
-        shared |= {"PADDLE_MASTER": points[0], "OMP_NUM_THREADS": threads}
-        return [
-            {
-                **shared,
-                "PADDLE_TRAINER_ID": str(rank),
-                "PADDLE_RANK_IN_NODE": str(rank),
-                "PADDLE_CURRENT_ENDPOINT": points[rank],
-                **({} if device == "cpu" else {"FLAGS_selected_gpus": str(rank)}),
-            }
-            for rank in ranks
-        ]
-    raise BackendError(f"{backend} trains in one process here; leave --num_processes off, or take torch or paddle.")
+    points = [f"127.0.0.1:{port}" for port in ports]
+    shared = {"PADDLE_TRAINERS_NUM": str(count), "PADDLE_TRAINER_ENDPOINTS": ",".join(points)}
+    shared |= {"PADDLE_MASTER": points[0], "OMP_NUM_THREADS": threads}
+    return [
+        {
+            **shared,
+            "PADDLE_TRAINER_ID": str(rank),
+            "PADDLE_RANK_IN_NODE": str(rank),
+            "PADDLE_CURRENT_ENDPOINT": points[rank],
+            **({} if device == "cpu" else {"FLAGS_selected_gpus": str(rank)}),
+        }
+        for rank in ranks
+    ]
 
 
 def _free_ports(count: int) -> list[str]:

@@ -212,6 +212,7 @@ def test_ctrl_c_saves_what_was_trained_and_ends_with_130(task, tmp_path):
 def test_doctor_tells_what_works_here(command):
     shown = command("doctor").stdout.decode()
     assert shown.count("works (") == 3
+    assert shown.count("several processes") == 3
     assert "transformers" in shown
 
 

@@ -1,6 +1,10 @@
-"""fastNLP driver for Jittor on one device."""
+"""fastNLP drivers for Jittor: of one process, and of one among several."""
+
+from typing import Any
 
 from fastprompt.checkpoint_driver import CheckpointFiles
+from fastprompt.distributed import ManyProcesses
+from fastprompt.drivers.jittor import collective
 from fastprompt.drivers.jittor.runtime import has_gpu
 from fastprompt.errors import BackendError
 from fastprompt.processes import place
@@ -13,19 +17,33 @@ class Driver(CheckpointFiles, JittorSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
+class _ProcessDriver(ManyProcesses, Driver):
+    """The same of one process among those that mpirun started."""
+
+    def spread(self, dataloader: Any, dist: Any = None, reproducible: bool = False) -> Any:
+        """fastNLP divides no loader of jittor's.
+
+        Raises:
+            BackendError: it would have to.
+        """
+        if isinstance(dist, str):
+            raise BackendError(
+                "Several processes under jittor share the loaders of fastprompt.make_dataloader; make this one with it."
+            )
+        return Driver.set_dist_repro_dataloader(self, dataloader, dist, reproducible)
+
+
 def get_driver(model: jittor.nn.Module, device: str = "cpu") -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu"; "gpu" or "cuda").
 
     Raises:
-        BackendError: jittor cannot use that device here, or mpirun started several processes.
+        BackendError: jittor cannot use that device here, or several processes do not find each other.
     """
-    if place().size > 1:
-        raise BackendError(
-            "fastprompt trains in one process under jittor: it has no driver on jittor's MPI yet. Start it without "
-            "mpirun, or take torch or paddle."
-        )
     check_device(device)
-    return Driver(model, device=device)
+    if place().size == 1:
+        return Driver(model, device=device)
+    collective.join(device)
+    return _ProcessDriver(model, device)
 
 
 def check_device(device: str) -> None:

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from fastprompt.drivers.compat import replace
+from fastprompt.processes import place
 
 import numpy
 
@@ -60,6 +61,33 @@ def sample_any_dataset(module: ModuleType) -> None:
         return dataloader
 
     replace(module, "replace_sampler", replace_sampler)
+
+
+def gather_elements(module: ModuleType) -> None:
+    """Gather metrics' elements and objects, which fastNLP's backend for jittor does not.
+
+    Can go when it does.
+    """
+
+    def all_gather_object(self: Any, obj: Any, group: Any = None) -> list[Any]:
+        if place().size == 1:
+            return [obj]
+        from fastprompt.drivers.jittor import collective  # imports fastNLP
+
+        return collective.all_gather_object(obj)
+
+    def aggregate(self: Any, tensor: Any, method: str | None) -> Any:
+        if place().size == 1:
+            return tensor
+        if method not in ("sum", "mean", "max", "min"):
+            from fastNLP.core.metrics.utils import AggregateMethodError
+
+            raise AggregateMethodError(should_have_aggregate_method=method is None)
+        parts = numpy.stack(self.all_gather_object(tensor.numpy()))
+        return module.jittor.array(getattr(parts, method)(axis=0))
+
+    module.JittorBackend.all_gather_object = all_gather_object
+    module.JittorBackend.aggregate = aggregate
 
 
 def mend_checkpoints(module: ModuleType) -> None:

@@ -1,5 +1,6 @@
 """A fastNLP dataloader over batches chosen by a batch sampler, which fastNLP 1.0 has none of for Jittor."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,9 +18,10 @@ class _SamplerView(ReproducibleSampler):
     The driver counts in samples of full batches: so many are in an epoch, so many are left.
     """
 
-    def __init__(self, batch_sampler: Any, **kwargs: Any) -> None:
+    def __init__(self, batch_sampler: Any, **of_another: Any) -> None:
         super().__init__()
-        self.batch_sampler = batch_sampler
+        # fastNLP makes a trainer's or an evaluator's own sampler by calling the class with vars(sampler).
+        self.batch_sampler = copy.copy(batch_sampler) if of_another else batch_sampler
 
     def __len__(self) -> int:
         return len(self.batch_sampler) * _batch_size(self.batch_sampler)

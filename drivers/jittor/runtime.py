@@ -41,7 +41,7 @@ def prepare() -> None:
     global _prepared
     if _prepared:
         return
-    with _stdout_to_stderr():
+    with _stdout_to_stderr(), _out_of_mpi():
         if "jittor" not in sys.modules or sys.modules["jittor"].__spec__._initializing:
             _set_environment()
         _prepared = True  # here: the import hook of compat.py calls prepare() again from within `import jittor`
@@ -146,6 +146,18 @@ def _link_onednn(mkl: Path) -> None:
         fresh = link.with_name(f".{link.name}.{os.getpid()}")
         fresh.symlink_to(file)
         fresh.replace(link)  # in one move: another process may be reading
+
+
+@contextmanager
+def _out_of_mpi() -> Iterator[None]:
+    """Hide from jittor that mpirun started this process: collective.py says why its own MPI is not taken."""
+    os.environ.setdefault("use_mpi", "0")  # an mpicc on the PATH would be one more thing to compile
+    hidden = os.environ.pop("OMPI_COMM_WORLD_SIZE", None)
+    try:
+        yield
+    finally:
+        if hidden is not None:
+            os.environ["OMPI_COMM_WORLD_SIZE"] = hidden
 
 
 @contextmanager

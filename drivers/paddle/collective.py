@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,12 @@ import numpy
 import paddle
 import paddle.distributed as dist
 from paddle import Tensor
+from paddle.optimizer import Optimizer
+
+
+def missing() -> str | None:
+    """The mend where several processes cannot be had."""
+    return None if dist.is_available() else "take a build of paddle with paddle.distributed"
 
 
 def join(device: str) -> None:
@@ -59,11 +65,11 @@ def barrier() -> None:
         dist.barrier()
 
 
-def gradient(parameter: Tensor) -> Tensor | None:
+def gradient(parameter: Tensor, optimizers: Sequence[Optimizer]) -> Tensor | None:
     return parameter.grad
 
 
-def set_gradient(parameter: Tensor, value: Tensor) -> None:
+def set_gradient(parameter: Tensor, value: Tensor, optimizers: Sequence[Optimizer]) -> None:
     parameter.grad = value
 
 

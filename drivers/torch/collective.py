@@ -1,6 +1,6 @@
 """What several PyTorch processes say to each other, on torch.distributed: NCCL between GPUs, Gloo between CPUs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,11 @@ from fastprompt.errors import LostProcess
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+def missing() -> str | None:
+    """The mend where several processes cannot be had."""
+    return None if dist.is_available() else "take a build of torch with torch.distributed"
 
 
 def join(device: str) -> None:
@@ -46,11 +51,11 @@ def barrier() -> None:
         dist.barrier()
 
 
-def gradient(parameter: torch.nn.Parameter) -> Tensor | None:
+def gradient(parameter: torch.nn.Parameter, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor | None:
     return parameter.grad
 
 
-def set_gradient(parameter: torch.nn.Parameter, value: Tensor) -> None:
+def set_gradient(parameter: torch.nn.Parameter, value: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> None:
     parameter.grad = value
 
 
