@@ -2,7 +2,7 @@
 
 For every framework: one run that nothing interrupts, and one that is killed (SIGKILL) `--kills` times, some of them
 while a checkpoint is written. Told are the checkpoints found after each kill, whether all of them read whole, and how
-far the two prompts lie apart.
+far the two prompts lie apart, by itself and as a share of the tensor's largest entry.
 
 Usage: kill_and_resume.py MODEL [--backends torch paddle jittor] [--kills 20] [--steps 120]
 """
@@ -69,7 +69,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    table = Table("framework", "kills", "times ended early", "checkpoints read", "damaged", "prompts apart by")
+    table = Table(
+        "framework", "kills", "times ended early", "checkpoints read", "damaged", "prompts apart by", "of the largest"
+    )
     for backend in options.backends:
         environment = {**os.environ, "FASTNLP_BACKEND": backend}
         draw = random.Random(f"{options.seed} {backend}")
@@ -92,7 +94,8 @@ def main() -> None:
             run_until(arguments(options, backend, killed), environment, None)
             one, other = (load_file(run / "prompt.safetensors") for run in (whole, killed))
             apart = max(float(numpy.abs(one[name] - other[name]).max()) for name in one)
-            table.add_row(backend, str(kills), str(early), str(read), str(damaged), f"{apart:.1e}")
+            share = max(float(numpy.abs(one[name] - other[name]).max() / numpy.abs(one[name]).max()) for name in one)
+            table.add_row(backend, str(kills), str(early), str(read), str(damaged), f"{apart:.1e}", f"{share:.1e}")
     Console().print(table)
 
 

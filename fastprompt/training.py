@@ -16,15 +16,20 @@ from fastNLP.core.log import logger
 def get_driver(model: Any, device: str = "cpu") -> Any:
     """A fastNLP driver of this process's framework for `Trainer(driver=...)` and `Evaluator(driver=...)`.
 
-    In a process that the framework's launcher started (torchrun, python -m paddle.distributed.launch) it is one of
-    several that train together, and waits for the others.
+    In a process that the framework's launcher started (torchrun, python -m paddle.distributed.launch, mpirun) it is one
+    of several that train together, and waits for the others.
 
     Args:
         device: "cpu", "cuda" or "cuda:N".
 
     Raises:
-        BackendError: there is no such device, or another framework's launcher started the process.
+        BackendError: there is no such device, several are named, or another framework's launcher started the process.
     """
+    if not isinstance(device, str):
+        raise BackendError(
+            f"device is {device!r}; each of several devices has a process of its own, which asks for 'cuda': start "
+            f"them with {launcher_of(backend())}, or with fastprompt train --num_processes."
+        )
     if (started := place().framework) not in (None, backend()):
         raise BackendError(
             f"{launcher_of(started)} started this process, which runs on {backend()}; "

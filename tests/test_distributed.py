@@ -17,7 +17,7 @@ from fastprompt.data.batching import LengthGroupedBatchSampler
 from fastprompt.data.examples import LabelledTexts
 from fastprompt.errors import BackendError
 from fastprompt.metrics.loss import MeanLoss
-from fastprompt.processes import place
+from fastprompt.processes import launcher_of, place
 
 import numpy
 import pytest
@@ -281,6 +281,12 @@ def test_the_others_launcher_is_refused(tiny, monkeypatch):
     model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"])
     with pytest.raises(BackendError, match=f"started this process, which runs on {fp.backend()}"):
         fp.get_driver(model)
+
+
+def test_a_list_of_devices_is_refused_and_the_launcher_named(tiny):
+    model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"])
+    with pytest.raises(BackendError, match=f"a process of its own.* start them with {launcher_of(fp.backend())}"):
+        fp.get_driver(model, device=[0, 1])
 
 
 def test_the_scheduler_that_names_a_rank_alone_starts_no_processes(monkeypatch):
