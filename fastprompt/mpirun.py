@@ -45,8 +45,10 @@ def command(count: int, arguments: Sequence[str]) -> list[str]:
 
 def variables(count: int) -> dict[str, str]:
     """What it finds in its environment."""
+    inherited = environment("jittor")
+    inherited.pop("PYTHONUNBUFFERED", None)  # a line would come in two pieces, and mpirun ends each piece as a line
     root = dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1")  # as in a container
-    return {**environment("jittor"), **root, "OMP_NUM_THREADS": threads_each(count)}
+    return {**inherited, **root, "OMP_NUM_THREADS": threads_each(count)}
 
 
 def run(count: int, arguments: Sequence[str], results: TextIO) -> int:
@@ -79,7 +81,7 @@ def run(count: int, arguments: Sequence[str], results: TextIO) -> int:
         reader.join()
     if status == 0 or any(line.startswith("fastprompt: ") for line in told[0]):
         return status
-    rank, code = _who_failed("".join(told[None]))
+    rank, code = _who_failed("\n".join(told[None]))
     raise TrainingError(f"process {rank}: {Finished(code, told[rank]).reason}")
 
 
@@ -88,7 +90,7 @@ def _read(stream: TextIO, told: dict[int | None, list[str]], first: TextIO) -> N
     for line in stream:
         tagged = _TAGGED.match(line)
         rank, text = (int(tagged[1]), tagged[2]) if tagged else (None, line)
-        told[rank].append(text)
+        told[rank].append(text.rstrip("\n"))
         if rank == 0:
             first.write(text)
             first.flush()

@@ -207,7 +207,8 @@ def test_sigterm_saves_and_ends_all(task, tmp_path):
     assert_gone(ranks)
 
 
-def test_an_error_of_all_is_told_once(command, task, tmp_path):
+def test_an_error_of_all_is_told_once(command, task, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")  # as container images set it: lines are written in pieces
     done = command(*task, "--data_dir", tmp_path, "--num_processes", "2", "--output_dir", tmp_path / "out", check=False)
     assert done.returncode == 1
     assert done.stderr.count(b"fastprompt: ") == 1

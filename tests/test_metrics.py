@@ -289,6 +289,8 @@ for metric, pred, target in ((F1(), [1, 1, 0], [1, 0, 0]), (Spearman(), [0.5, 1.
         metric.update(*(ops.tensor(numpy.array(x[mine], kind)) for x in (pred, target)))
     found |= metric.get_metric()
 print(json.dumps(found))
+if backend() == "torch":
+    dist.destroy_process_group()
 """
 
 

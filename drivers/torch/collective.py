@@ -1,5 +1,6 @@
 """What several PyTorch processes say to each other, on torch.distributed: NCCL between GPUs, Gloo between CPUs."""
 
+import atexit
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,12 @@ def join(device: str) -> None:
     if not dist.is_initialized():
         with _all_there():
             dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        atexit.register(_leave)  # Gloo's threads abort a process that ends while they still run
+
+
+def _leave() -> None:
+    if dist.is_initialized():  # a script may have left of itself
+        dist.destroy_process_group()
 
 
 def all_reduce(x: Tensor) -> Tensor:
