@@ -20,6 +20,7 @@ _FREE = (
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "backend", "device", "backbone", "data_dir"),
     *("model_name_or_path", "save_strategy", "save_steps", "save_total_limit", "do_train", "do_eval", "do_predict"),
     *("per_device_eval_batch_size", "n_best_size", "max_answer_length", "null_score_diff_threshold", "num_processes"),
+    "fsdp",
 )
 
 

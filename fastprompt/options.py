@@ -90,6 +90,7 @@ class TrainOptions:
     bf16: bool = option(False, "keep the frozen backbone in bfloat16")
     load_in_8bit: bool = option(False, "keep the frozen backbone's linear layers in 8 bits (torch, bitsandbytes)")
     load_in_4bit: bool = option(False, "keep them in 4 bits, as QLoRA does")
+    fsdp: bool = option(False, "share the frozen backbone's blocks out among the processes (torch)")
     seed: int = option(11, "seeds initial values, batches and dropout")
     logging_steps: int = option(50, "a line of history every so many steps")
     do_train: bool = option(False, "train; with none of the three --do_..., train and evaluate")
@@ -146,6 +147,8 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it is a whole number from 1 on.")
+        if self.fsdp and (self.load_in_8bit or self.load_in_4bit):
+            raise ConfigError("--fsdp shares out no quantized backbone; leave it or --load_in_8bit/4bit off.")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:

@@ -169,7 +169,7 @@ def _evaluate(
         "null_threshold": options.null_score_diff_threshold,
     }
     metrics = task_metrics(options.task_name, options.dataset_name, made_from, **answering)
-    scores = evaluate(model, loader, device, metrics)
+    scores = evaluate(model, loader, device, metrics, options.fsdp)
     if output is not None and "squad" in metrics:
         metrics["squad"].answers.write(output)
     return scores
@@ -249,9 +249,9 @@ def train(options: TrainOptions) -> dict[str, Any]:
     if options.do_eval:
         scores = _evaluate(options, model, *scored, device, output)
         metrics = {**scores, "eval_samples": len(splits.evaluation), **metrics}
-    if options.do_predict:  # last, for of several processes only the first does it
+    if options.do_predict:  # last, for of several processes only the first does it, where it has the backbone whole
         metrics["test_samples"] = len(splits.test)
-        if is_first():
+        if is_first() or options.fsdp:
             _predict_split(options, model, splits.test, device, output / PREDICTIONS_FILE)
     metrics = {
         **metrics,

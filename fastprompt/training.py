@@ -13,7 +13,7 @@ from fastNLP import Callback, Evaluator, Metric, Trainer
 from fastNLP.core.log import logger
 
 
-def get_driver(model: Any, device: str = "cpu") -> Any:
+def get_driver(model: Any, device: str = "cpu", fsdp: bool = False) -> Any:
     """A fastNLP driver of this process's framework for `Trainer(driver=...)` and `Evaluator(driver=...)`.
 
     In a process that the framework's launcher started (torchrun, python -m paddle.distributed.launch, mpirun) it is one
@@ -21,9 +21,12 @@ def get_driver(model: Any, device: str = "cpu") -> Any:
 
     Args:
         device: "cpu", "cuda" or "cuda:N".
+        fsdp: share the blocks of a frozen backbone out among the processes, for good (torch).
 
     Raises:
-        BackendError: there is no such device, several are named, or another framework's launcher started the process.
+        BackendError: there is no such device, several are named, another framework's launcher started the process, or
+            fsdp is asked of another framework than torch.
+        ConfigError: the backbone cannot be shared out, or there is one process alone.
     """
     if not isinstance(device, str):
         raise BackendError(
@@ -35,7 +38,11 @@ def get_driver(model: Any, device: str = "cpu") -> Any:
             f"{launcher_of(started)} started this process, which runs on {backend()}; "
             f"start it with {launcher_of(backend())}."
         )
-    return driver.get_driver(model, device)
+    if not fsdp:
+        return driver.get_driver(model, device)
+    if backend() != "torch":
+        raise BackendError("fsdp runs on torch; leave it off, or take the torch backend.")
+    return driver.get_driver(model, device, fsdp)
 
 
 class SeededSteps(Callback):
@@ -58,7 +65,7 @@ def make_trainer(
     logger.setLevel("CRITICAL")  # a run's own lines come from RunLog
     return Trainer(
         model=model,
-        driver=get_driver(model, device),
+        driver=get_driver(model, device, options.fsdp),
         device=None,
         train_dataloader=loader,
         optimizers=AdamW(model.trainable_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay),
@@ -69,12 +76,12 @@ def make_trainer(
     )
 
 
-def evaluate(model: Any, loader: Any, device: str, metrics: dict[str, Metric]) -> dict[str, float]:
-    """The scores of `metrics` and the mean "loss" on a loader's examples."""
+def evaluate(model: Any, loader: Any, device: str, metrics: dict[str, Metric], fsdp: bool = False) -> dict[str, float]:
+    """The scores of `metrics` and the mean "loss" on a loader's examples; fsdp: see `get_driver`."""
     logger.setLevel("CRITICAL")
     found = Evaluator(
         model=model,
-        driver=get_driver(model, device),
+        driver=get_driver(model, device, fsdp),
         device=None,
         dataloaders=loader,
         metrics={**metrics, "loss": MeanLoss()},

@@ -169,9 +169,9 @@ def assert_gone(ranks):
         time.sleep(0.05)
 
 
-def start_two(task, folder):
+def start_two(task, folder, *more):
     """The command in two processes, once both have made steps; and the processes' ids."""
-    arguments = [*task, "--output_dir", folder, "--num_processes", "2", "--num_train_epochs", "100000"]
+    arguments = [*task, "--output_dir", folder, "--num_processes", "2", "--num_train_epochs", "100000", *more]
     process = subprocess.Popen(
         [sys.executable, "-m", "fastprompt.cli", *map(str, arguments), "--logging_steps", "5"],
         env=environment(fp.backend()),
@@ -186,9 +186,11 @@ def start_two(task, folder):
     return process, ranks_of(process.pid)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_when_a_process_dies_the_others_end_within_a_minute(task, tmp_path, rank):
-    process, ranks = start_two(task, tmp_path)
+@pytest.mark.parametrize(("rank", "more"), [(0, ()), (1, ()), (0, ("--fsdp",)), (1, ("--fsdp",))])
+def test_when_a_process_dies_the_others_end_within_a_minute(task, tmp_path, rank, more):
+    if more and fp.backend() != "torch":
+        pytest.skip("fsdp is torch's")
+    process, ranks = start_two(task, tmp_path, *more)
     os.kill(ranks[rank], signal.SIGKILL)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1

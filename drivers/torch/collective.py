@@ -67,6 +67,19 @@ def set_gradient(parameter: torch.nn.Parameter, value: Tensor, optimizers: Seque
 
 
 @contextmanager
+def computing_together() -> Iterator[None]:
+    """A model in parts computes in here, where other errors than of the exchange can come up, too."""
+    try:
+        yield
+    except LostProcess:
+        raise
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+            raise LostProcess(str(error)) from error
+        raise
+
+
+@contextmanager
 def _all_there() -> Iterator[None]:
     try:
         yield

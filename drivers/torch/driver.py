@@ -1,9 +1,14 @@
 """fastNLP drivers for PyTorch: of one device, and of one process among several."""
 
+from collections.abc import Callable
+from typing import Any
+
 from fastprompt.checkpoint_driver import CheckpointFiles
+from fastprompt.data.batching import LengthGroupedBatchSampler
 from fastprompt.distributed import ManyProcesses
 from fastprompt.drivers.torch import collective
-from fastprompt.errors import BackendError
+from fastprompt.drivers.torch.sharding import InStep, is_sharded, shard
+from fastprompt.errors import BackendError, ConfigError
 from fastprompt.processes import place
 
 import torch
@@ -21,13 +26,40 @@ class _ProcessDriver(ManyProcesses, Driver):
     spread = TorchDDPDriver.set_dist_repro_dataloader
 
 
-def get_driver(model: Module, device: str = "cpu") -> Driver:
+class _ShardedDriver(_ProcessDriver):
+    """The same with the backbone in parts: no process computes a batch without the others."""
+
+    def set_dist_repro_dataloader(self, dataloader: Any, dist: Any = None, reproducible: bool = False) -> Any:
+        evaluates = dist == "unrepeatdist"
+        if evaluates and not isinstance(getattr(dataloader, "batch_sampler", None), LengthGroupedBatchSampler):
+            raise ConfigError("A sharded backbone is evaluated on loaders of fastprompt.make_dataloader.")
+        loader = super().set_dist_repro_dataloader(dataloader, dist, reproducible)
+        if not evaluates:
+            return loader
+        loader.batch_sampler.pad = True
+        return InStep(loader, self._compute)
+
+    @torch.no_grad()
+    def _compute(self, batch: dict) -> None:
+        self.model_call(self.move_data_to_device(batch), self.unwrap_model().evaluate_step, None)
+
+    def model_call(self, batch: Any, fn: Callable, signature_fn: Callable | None) -> Any:
+        with collective.computing_together():
+            return super().model_call(batch, fn, signature_fn)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        with collective.computing_together():
+            super().backward(loss)
+
+
+def get_driver(model: Module, device: str = "cpu", fsdp: bool = False) -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "cuda", "cuda:1").
 
     Of several processes on a machine, "cuda" gives each a GPU of its own.
 
     Raises:
         BackendError: there is no such device.
+        ConfigError: the backbone cannot be shared out, or there is one process alone.
     """
     here = place()
     if here.size > 1 and device == "cuda":
@@ -37,8 +69,14 @@ def get_driver(model: Module, device: str = "cpu") -> Driver:
     except (RuntimeError, AssertionError) as error:
         raise BackendError(f"torch finds no device {device!r} here; use 'cpu'.") from error
     if here.size == 1:
+        if fsdp:
+            raise ConfigError(
+                "fsdp shares the backbone out among several processes: start them with torchrun or --num_processes."
+            )
         return Driver(model, device=device)
     if device != "cpu":
         torch.cuda.set_device(device)
     collective.join(device)
-    return _ProcessDriver(model, device)
+    if fsdp:
+        shard(model.backbone, device, here.size)
+    return (_ShardedDriver if is_sharded(model) else _ProcessDriver)(model, device)
