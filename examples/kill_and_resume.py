@@ -46,14 +46,18 @@ def arguments(options: argparse.Namespace, backend: str, output: Path) -> list[s
     ]
 
 
-def run_until(command: list[str], environment: dict[str, str], delay: float | None) -> bool:
-    """Run the command; kill it `delay` seconds after its first step. Whether it came to its end by itself."""
+def run_until(command: list[str], environment: dict[str, str], steps: float | None) -> bool:
+    """Run the command; kill it after so many steps, 2.5 being in the midst of the third one. Whether it came to its
+    end by itself."""
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    if delay is not None:
+    if steps is not None:
+        times: list[float] = []
         for line in process.stderr:
-            if line.startswith("step "):
+            times += [time.perf_counter()] if line.startswith("step ") else []
+            if len(times) == int(steps):
                 break
-        time.sleep(delay)
+        if len(times) > 1:
+            time.sleep((times[-1] - times[0]) / (len(times) - 1) * (steps % 1))
         process.send_signal(signal.SIGKILL)
     _, told = process.communicate()
     if process.returncode not in (0, -signal.SIGKILL):
@@ -82,8 +86,9 @@ def main() -> None:
             print(f"{backend}: the whole run took {time.perf_counter() - started:.0f} s", file=sys.stderr)
             kills = read = damaged = early = 0
             while kills < options.kills:
-                # Short, so that the run is not at its end before its last kill.
-                early += run_until(arguments(options, backend, killed), environment, draw.uniform(0, 0.3))
+                # Few steps, so that the run is not at its end before its last kill.
+                steps = draw.uniform(2, max(2, options.steps / options.kills))
+                early += run_until(arguments(options, backend, killed), environment, steps)
                 kills += 1
                 found = subprocess.run(
                     [sys.executable, "-c", CHECK, str(killed)], env=environment, capture_output=True, text=True

@@ -65,7 +65,9 @@ class CheckpointFiles:
         """
         states = read_state(Path(folder))
         if should_load_model:
-            self._prompt_model().load_prompt(folder)
+            model = self._prompt_model()
+            model.load_prompt(folder)
+            model.first_step_checked = True  # it has taken steps; under jittor a check rounds the next one differently
         try:
             self.load_optimizer_state(states.pop("optimizers"))
         except (ValueError, KeyError, AssertionError) as error:

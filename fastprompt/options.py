@@ -61,6 +61,9 @@ class TrainOptions:
     prefix_hidden_size: int = option(512, "that network's inner width")
     prompt_encoder: str | None = option(None, "the network of p-tuning; default: lstm", choices=ENCODERS)
     encoder_hidden_size: int | None = option(None, "its inner width; default: the backbone's embedding size")
+    prefix_parts: tuple | None = option(
+        None, "an encoder-decoder's attention that has a prefix: encoder decoder cross; default: all", many=True
+    )
     shift_positions: bool = option(False, "count the tokens' positions from pre_seq_len, as past_key_values does")
     init_std: float | None = option(None, "standard deviation of the prompt's initial values; default: the method's")
     init: str | None = option(
@@ -174,6 +177,7 @@ class TrainOptions:
             "prefix_hidden_size": self.prefix_hidden_size,
             "encoder": self.prompt_encoder,
             "encoder_hidden_size": self.encoder_hidden_size,
+            "prefix_parts": self.prefix_parts,
             "shift_positions": self.shift_positions,
             "init_std": self.init_std,
             "init": self.init,

@@ -15,7 +15,7 @@ from fastprompt.data.squad_answers import best_spans, choose_answers
 from fastprompt.data.squad_windows import SquadWindows, make_windows
 from fastprompt.data.tasks import TaskData
 from fastprompt.data.tokenization import Tokenizer, load_tokenizer
-from fastprompt.errors import ConfigError, DataError
+from fastprompt.errors import DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.labels import LABELS, NUMBERS
@@ -45,7 +45,7 @@ def answer(
     """
     tokenizer = load_tokenizer(model.checkpoint.directory)
     if isinstance(data, Instructions):
-        return _written(model, data, tokenizer, options)
+        return _written(model, data, tokenizer, options, max_length)
     if isinstance(data, SquadData):
         data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
         notes += data.notes
@@ -76,9 +76,14 @@ def _logits(model: PromptModel, rows: list[dict[str, Any]], pad: PadBatch, size:
     return found
 
 
-def _written(model: PromptModel, data: Instructions, tokenizer: Tokenizer, options: TrainOptions) -> list[dict]:
-    start, _ = tokenizer.special_tokens_around()
-    asked = [start + ids for ids in tokenizer.plain(data.written())]
+def _written(
+    model: PromptModel, data: Instructions, tokenizer: Tokenizer, options: TrainOptions, max_length: int
+) -> list[dict]:
+    if model.encoder_decoder:
+        asked = [row["input_ids"] for row in tokenizer(data.written(), max_length=max_length)]
+    else:
+        start, _ = tokenizer.special_tokens_around()
+        asked = [start + ids for ids in tokenizer.plain(data.written())]
     order = sorted(range(len(asked)), key=lambda place: len(asked[place]))
     outputs = [""] * len(asked)
     like = model.trainable_parameters()[0]
@@ -88,15 +93,17 @@ def _written(model: PromptModel, data: Instructions, tokenizer: Tokenizer, optio
         ids = numpy.full((len(places), width), tokenizer.pad_token_id)
         mask = numpy.zeros_like(ids)
         for number, place in enumerate(places):
-            ids[number, width - len(asked[place]) :] = asked[place]
-            mask[number, width - len(asked[place]) :] = 1
+            # What is written stands behind a causal model's row, and apart from an encoder's.
+            before = 0 if model.encoder_decoder else width - len(asked[place])
+            ids[number, before : before + len(asked[place])] = asked[place]
+            mask[number, before : before + len(asked[place])] = 1
         written = model.generate(
             ops.tensor(ids, like=like),
             ops.tensor(mask, like=like),
             max_new_tokens=options.max_new_tokens,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
-        )[:, width:]
+        )[:, 1 if model.encoder_decoder else width :]
         for place, row in zip(places, written.tolist(), strict=True):
             end = row.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in row else len(row)
             outputs[place] = tokenizer.decode(row[:end])
@@ -227,7 +234,6 @@ def read_lines(
 
     Raises:
         DataError: with the line: it is not such an object, or differs from the others.
-        ConfigError: the model's task has no lines of input.
     """
     readers = {
         "sequence_classification": _read_texts,
@@ -236,17 +242,14 @@ def read_lines(
         "token_classification": _read_tokens,
         "question_answering": partial(_read_questions, version_2=version_2),
         "causal_lm": partial(_read_instructions, chat_template=chat_template),
+        "seq2seq_lm": partial(_read_instructions, chat_template=chat_template),
     }
-    if model.task not in readers:
-        raise ConfigError(
-            f"predict does not write answers for {model.task}; fp.load_prompt_model(folder).generate(...) does."
-        )
     reader = readers[model.task]
     if structured or model.task in STRUCTURED:
         return reader(model, [_parsed(line) for line in lines])
-    key, read = {"token_classification": ("tokens", str.split), "causal_lm": ("instruction", str)}.get(
-        model.task, ("text", str)
-    )
+    instruction = ("instruction", str)
+    kinds = {"token_classification": ("tokens", str.split), "causal_lm": instruction, "seq2seq_lm": instruction}
+    key, read = kinds.get(model.task, ("text", str))
     return reader(model, [Place(where, "", {key: read(text)}) for where, text in lines])
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt import interchange
+from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.checkpoints import Checkpoints, choose
 from fastprompt.config import method_config
 from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
@@ -64,6 +65,7 @@ _TASKS: dict[type, str] = {
     Instructions: "causal_lm",
 }
 _CLOZE = "masked_lm"  # texts in a template are its task instead
+_TEXT_TO_TEXT = "seq2seq_lm"  # instructions are an encoder-decoder's instead
 
 
 def _task_of(data: TaskData, options: TrainOptions) -> str:
@@ -73,7 +75,8 @@ def _task_of(data: TaskData, options: TrainOptions) -> str:
         ConfigError: a template or a verbalizer is given without the other, or for data that are no single texts.
     """
     if not options.template and not options.verbalizer:
-        return _TASKS[type(data)]
+        instructed = isinstance(data, Instructions) and Checkpoint(options.model_name_or_path).family.encoder_decoder
+        return _TEXT_TO_TEXT if instructed else _TASKS[type(data)]
     if not isinstance(data, LabelledTexts) or data.pairs is not None or data.label_names is None:
         raise ConfigError(f"--template and --verbalizer make a cloze of single texts; {options.task_name} has others.")
     if not options.template or not options.verbalizer:
@@ -134,7 +137,9 @@ def load_model(options: TrainOptions, device: str, data: TaskData | None = None)
 
 def _check_fits(model: PromptModel, data: TaskData, options: TrainOptions) -> None:
     task = _TASKS[type(data)]
-    if model.task not in (task, _CLOZE if isinstance(data, LabelledTexts) and data.pairs is None else task):
+    single = getattr(data, "pairs", None) is None
+    instead = {LabelledTexts: _CLOZE, Instructions: _TEXT_TO_TEXT}.get(type(data)) if single else None
+    if model.task not in (task, instead):
         raise ConfigError(f"{options.model_name_or_path} was tuned for {model.task}; {options.task_name} is {task}.")
     if isinstance(data, LabelledTexts | TaggedTokens):
         classes = 1 if data.label_names is None else len(data.label_names)
@@ -150,6 +155,8 @@ def _loader(options: TrainOptions, model: PromptModel, data: TaskData, shuffle: 
     if isinstance(data, SquadData):
         data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
         notes += data.notes
+    if model.task == _TEXT_TO_TEXT:
+        data = data.as_text_to_text()
     if model.task == _CLOZE:
         data = ClozeTexts(data.texts, data.labels, model.method_config.template, model.backbone.family.causal)
     size = options.per_device_train_batch_size if shuffle else options.per_device_eval_batch_size

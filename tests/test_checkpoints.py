@@ -19,7 +19,6 @@ import numpy
 import pytest
 
 ROWS = [("a fine film", 1), ("a dull film", 0), ("warm and bright", 1), ("cold and grey", 0)] * 6
-TOLERANCE = 1e-6 if fp.backend() == "jittor" else 0.0
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +51,11 @@ def tensors(folder):
 def assert_same_run(folder, other):
     for name in ("history.jsonl", "evaluations.jsonl"):
         found, wanted = ([json.loads(x) for x in (f / name).read_text().splitlines()] for f in (folder, other))
-        assert [line["step"] for line in found] == [line["step"] for line in wanted]
-        for line, like in zip(found, wanted, strict=True):
-            assert line == pytest.approx(like, rel=0, abs=TOLERANCE)
+        assert found == wanted
     found, wanted = tensors(folder), tensors(other)
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        numpy.testing.assert_allclose(
-            fp.framework.ops.to_numpy(found[name]), fp.framework.ops.to_numpy(value), rtol=0, atol=TOLERANCE
-        )
+        numpy.testing.assert_array_equal(*(fp.framework.ops.to_numpy(x) for x in (found[name], value)))
 
 
 def kill_when(arguments, seen, how=signal.SIGKILL):

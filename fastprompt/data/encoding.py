@@ -3,7 +3,14 @@
 from functools import singledispatch
 from typing import Any
 
-from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.examples import (
+    ClozeTexts,
+    Instructions,
+    LabelledTexts,
+    MultipleChoices,
+    TaggedTokens,
+    TextToText,
+)
 from fastprompt.data.squad_windows import SquadWindows
 from fastprompt.data.tokenization import Tokenizer
 from fastprompt.errors import DataError
@@ -21,6 +28,7 @@ def encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str] | 
     - `MultipleChoices`: ids of every choice, a list of lists; "labels".
     - `TaggedTokens`: "labels", one a token: a word's tag at its first token, -100 elsewhere.
     - `Instructions`: no "token_type_ids"; "labels", the answer's tokens and the one that ends it, -100 before them.
+    - `TextToText`: no "token_type_ids"; "labels", the output's tokens and the one that ends it.
     - `SquadWindows`: see its `rows`; they were cut when they were made.
 
     Args:
@@ -112,3 +120,22 @@ def _instructions(
     if not rows:
         raise DataError(f"No instruction is shorter than {max_length} tokens; raise max_seq_length.")
     return rows
+
+
+@encode.register
+def _text_to_text(
+    data: TextToText, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
+) -> list[dict[str, Any]]:
+    start, _ = tokenizer.special_tokens_around()
+    whole = [row["input_ids"] for row in tokenizer(data.texts)]
+    texts = [row["input_ids"] for row in tokenizer(data.texts, max_length=max_length)]
+    outputs = [[*start, *output, tokenizer.eos_token_id] for output in tokenizer.plain(data.outputs)]
+    cut = sum(text != before for text, before in zip(texts, whole, strict=True))
+    cut_outputs = sum(len(output) > max_length for output in outputs)
+    if (cut or cut_outputs) and notes is not None:
+        notes.append(
+            f"Of {len(data)} texts {cut} are cut at {max_length} tokens (max_seq_length), and {cut_outputs} of their "
+            f"outputs."
+        )
+    pairs = zip(texts, outputs, strict=True)
+    return [{"input_ids": text, "labels": output[:max_length]} for text, output in pairs]

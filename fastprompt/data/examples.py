@@ -191,3 +191,24 @@ class Instructions(Selectable):
         """What stands before each answer."""
         pairs = zip(self.instructions, self.contexts, strict=True)
         return [write_instruction(self.template, instruction, context) for instruction, context in pairs]
+
+    def as_text_to_text(self) -> "TextToText":
+        """The same for an encoder-decoder."""
+        return TextToText(self.written(), self.outputs)
+
+
+@dataclass
+class TextToText(Selectable):
+    """Texts, each with what an encoder-decoder is to write.
+
+    Raises:
+        DataError: columns of different lengths.
+    """
+
+    columns = ("texts", "outputs")
+
+    texts: list[str]
+    outputs: list[str]
+
+    def __post_init__(self) -> None:
+        _check_lengths(texts=self.texts, outputs=self.outputs)

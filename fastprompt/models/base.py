@@ -46,6 +46,7 @@ class PromptModel(nn.Module):
         fills_blanks: whether its texts stand in templates with a blank.
         causal: whether it is for backbones whose tokens see only those before them; None: for all.
         encoder_decoder: whether it is for those with an encoder and a decoder.
+        first_step_checked: whether its first training step has looked at the prompt's gradient.
     """
 
     task: ClassVar[str]
@@ -92,7 +93,7 @@ class PromptModel(nn.Module):
         self._bf16 = bf16
         if bf16 or bits:
             self._make_smaller(bits)
-        self._first_step_checked = False
+        self.first_step_checked = False
 
     # -- making ------------------------------------------------------------------------------------------------------
 
@@ -473,18 +474,18 @@ class PromptModel(nn.Module):
 
     def _train_on(self, inputs: dict[str, Any]) -> dict:
         loss = self(**inputs).loss
-        if not self._first_step_checked:
+        if not self.first_step_checked:
             self._check_first_step(loss)
         return {"loss": loss}
 
     def _check_first_step(self, loss: Any) -> None:
         if self.method_config.prompt_kind is None:
-            self._first_step_checked = True
+            self.first_step_checked = True
             return
         prompt = [p for name, p in self.tuned_parameters().items() if name.startswith("prompt.")]
         if prompt and not ops.to_numpy(loss).any():  # no label of the batch counts; the next one will tell
             return
-        self._first_step_checked = True
+        self.first_step_checked = True
         if prompt and any(g.any() for g in ops.gradients(loss, prompt, keep_graph=True)):
             return
         reason = "the model is in evaluation mode: call model.train()" if not self.training else "it reaches no loss"
