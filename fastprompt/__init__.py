@@ -40,6 +40,7 @@ _EXPORTS = {
     "export_prompt": "fastprompt.convert",
     "AdamW": "fastprompt.optimization",
     "LearningRateSchedule": "fastprompt.optimization",
+    "ClipGradients": "fastprompt.optimization",
     "get_driver": "fastprompt.training",
     "load_tokenizer": "fastprompt.data.tokenization",
     "load_sst2": "fastprompt.data.sst2",

@@ -48,7 +48,10 @@ class CheckpointFiles:
         elif size is not None:
             progress["num_consumed_samples"] = getattr(sampler, "num_replicas", 1) * size * consumed
         if is_first():
-            write_state(folder, {**states, "seed": seed, "sampler": progress, "optimizers": self.get_optimizer_state()})
+            states |= {"seed": seed, "sampler": progress, "optimizers": self.get_optimizer_state()}
+            if hasattr(self, "grad_scaler"):
+                states["grad_scaler"] = self.grad_scaler.state_dict()
+            write_state(folder, states)
 
     def load_checkpoint(
         self,
@@ -72,6 +75,8 @@ class CheckpointFiles:
             self.load_optimizer_state(states.pop("optimizers"))
         except (ValueError, KeyError, AssertionError) as error:
             raise CheckpointError(f"{folder} has the state of another optimizer ({error}).") from error
+        if scaler := states.pop("grad_scaler", None):
+            self.grad_scaler.load_state_dict(scaler)
         progress = states.pop("sampler")
         runtime.seed(states.pop("seed"))
         if dataloader is not None:

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from fastprompt.data.batching import LOSS_WEIGHT, LengthGroupedBatchSampler
-from fastprompt.framework import collective, nn, ops
+from fastprompt.framework import collective, nn, ops, optim
+from fastprompt.optimization import tuned_by
 from fastprompt.processes import place
 
 import numpy
@@ -30,8 +31,8 @@ class ManyProcesses:
 
     spread: Callable[..., Any]  # fastNLP's own way to divide a loader's examples among processes
 
-    def __init__(self, model: Any, device: Any) -> None:
-        super().__init__(model, device=device)
+    def __init__(self, model: Any, device: Any, **options: Any) -> None:
+        super().__init__(model, device=device, **options)
         here = place()
         self.global_rank, self.world_size, self.local_rank = here.rank, here.size, here.local_rank
         self.bytes_reduced = 0
@@ -50,7 +51,7 @@ class ManyProcesses:
             nn.set_value(parameter, value.reshape(tuple(parameter.shape)))
 
     def _tuned(self) -> list[Any]:
-        return [p for p in nn.named_parameters(self.unwrap_model()).values() if nn.is_trainable(p)]
+        return tuned_by(self)
 
     # -- a step ------------------------------------------------------------------------------------------------------
 
@@ -76,14 +77,14 @@ class ManyProcesses:
             self._reduces = True
 
     def _reduce_gradients(self) -> None:
-        held = [p for p in self._tuned() if collective.gradient(p, self.optimizers) is not None]
+        held = [p for p in self._tuned() if optim.gradient(p, self.optimizers) is not None]
         if not held:
             return
-        flat = ops.cat([ops.reshape(collective.gradient(p, self.optimizers), (-1,)) for p in held], axis=0)
+        flat = ops.cat([ops.reshape(optim.gradient(p, self.optimizers), (-1,)) for p in held], axis=0)
         self.bytes_reduced += 4 * int(flat.shape[0])  # float32
         flat = collective.all_reduce(flat)
         for parameter, value in zip(held, _cut(flat, held), strict=True):
-            collective.set_gradient(parameter, ops.reshape(value, tuple(parameter.shape)), self.optimizers)
+            optim.set_gradient(parameter, ops.reshape(value, tuple(parameter.shape)), self.optimizers)
 
     # -- the data ----------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
-"""The optimizer of this process's framework, and learning-rate schedules as a fastNLP callback."""
+"""The optimizer of this process's framework; learning-rate schedules and clipping as fastNLP callbacks."""
 
 from collections.abc import Callable
 from typing import Any
 
 from fastprompt.errors import ConfigError
-from fastprompt.framework import optim
+from fastprompt.framework import nn, ops, optim
 
 from fastNLP import Callback
 
@@ -72,3 +72,32 @@ class LearningRateSchedule(Callback):
         self.current = self.learning_rate * share
         for optimizer in trainer.driver.optimizers:
             optim.set_learning_rate(optimizer, self.current)
+
+
+class ClipGradients(Callback):
+    """Scales the gradients of a step down to a norm of `max_norm` in all, where theirs is larger (Pascanu et al., 2013,
+    arXiv:1211.5063), as torch's clip_grad_norm_ does; fastNLP's own callback for it is of torch alone."""
+
+    def __init__(self, max_norm: float) -> None:
+        super().__init__()
+        if not max_norm > 0:
+            raise ConfigError(f"max_grad_norm is {max_norm}; it must be above 0.")
+        self.max_norm = max_norm
+
+    def on_before_optimizers_step(self, trainer: Any, optimizers: Any) -> None:
+        driver = trainer.driver
+        if hasattr(driver, "grad_scaler"):
+            for optimizer in driver.optimizers:
+                driver.grad_scaler.unscale_(optimizer)
+        held = [(p, optim.gradient(p, driver.optimizers)) for p in tuned_by(driver)]
+        held = [(p, g) for p, g in held if g is not None]
+        norm = sum(ops.to_numpy((g * g).sum()).item() for _, g in held) ** 0.5
+        if norm <= self.max_norm:
+            return
+        for parameter, gradient in held:
+            optim.set_gradient(parameter, gradient * (self.max_norm / (norm + 1e-6)), driver.optimizers)
+
+
+def tuned_by(driver: Any) -> list[Any]:
+    """The parameters that the training with a fastNLP driver changes."""
+    return [p for p in nn.named_parameters(driver.unwrap_model()).values() if nn.is_trainable(p)]

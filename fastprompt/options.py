@@ -73,6 +73,7 @@ class TrainOptions:
     pooling: str | None = option(None, "what the head reads; default: the method's", choices=POOLINGS)
     learning_rate: float | None = option(None, "peak learning rate; default: the method's")
     lr_scheduler_type: str = option("linear", "linear, constant or exponential (per epoch)")
+    max_grad_norm: float | None = option(None, "scale the gradients of a step down to this norm; default: as they are")
     warmup_ratio: float = option(0.06, "share of the steps over which the rate rises")
     weight_decay: float = option(0.0, "AdamW's decoupled weight decay")
     num_train_epochs: int | None = option(None, "passes over the training data; default: 1, of lama 30 at most")
@@ -91,6 +92,7 @@ class TrainOptions:
     )
     attention_probs_dropout_prob: float | None = option(None, "dropout of attention; default: the checkpoint's")
     bf16: bool = option(False, "keep the frozen backbone in bfloat16")
+    fp16: bool = option(False, "train in mixed precision, the loss scaled (torch; paddle on a GPU)")
     load_in_8bit: bool = option(False, "keep the frozen backbone's linear layers in 8 bits (torch, bitsandbytes)")
     load_in_4bit: bool = option(False, "keep them in 4 bits, as QLoRA does")
     fsdp: bool = option(False, "share the frozen backbone's blocks out among the processes (torch)")
@@ -150,6 +152,10 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it is a whole number from 1 on.")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ConfigError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0.")
+        if self.bf16 and self.fp16:
+            raise ConfigError("--bf16 and --fp16 are two half precisions; choose one.")
         if self.fsdp and (self.load_in_8bit or self.load_in_4bit):
             raise ConfigError("--fsdp shares out no quantized backbone; leave it or --load_in_8bit/4bit off.")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):

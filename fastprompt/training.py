@@ -5,7 +5,7 @@ from typing import Any
 from fastprompt.errors import BackendError
 from fastprompt.framework import backend, driver, runtime
 from fastprompt.metrics.loss import MeanLoss
-from fastprompt.optimization import AdamW, LearningRateSchedule
+from fastprompt.optimization import AdamW, ClipGradients, LearningRateSchedule
 from fastprompt.options import TrainOptions
 from fastprompt.processes import launcher_of, place
 
@@ -13,7 +13,7 @@ from fastNLP import Callback, Evaluator, Metric, Trainer
 from fastNLP.core.log import logger
 
 
-def get_driver(model: Any, device: str = "cpu", fsdp: bool = False) -> Any:
+def get_driver(model: Any, device: str = "cpu", fsdp: bool = False, fp16: bool = False) -> Any:
     """A fastNLP driver of this process's framework for `Trainer(driver=...)` and `Evaluator(driver=...)`.
 
     In a process that the framework's launcher started (torchrun, python -m paddle.distributed.launch, mpirun) it is one
@@ -22,10 +22,11 @@ def get_driver(model: Any, device: str = "cpu", fsdp: bool = False) -> Any:
     Args:
         device: "cpu", "cuda" or "cuda:N".
         fsdp: share the blocks of a frozen backbone out among the processes, for good (torch).
+        fp16: train in mixed precision, with the loss scaled so that no gradient gets lost (torch; paddle on a GPU).
 
     Raises:
         BackendError: there is no such device, several are named, another framework's launcher started the process, or
-            fsdp is asked of another framework than torch.
+            fsdp or fp16 is asked of a framework that has none.
         ConfigError: the backbone cannot be shared out, or there is one process alone.
     """
     if not isinstance(device, str):
@@ -38,11 +39,14 @@ def get_driver(model: Any, device: str = "cpu", fsdp: bool = False) -> Any:
             f"{launcher_of(started)} started this process, which runs on {backend()}; "
             f"start it with {launcher_of(backend())}."
         )
-    if not fsdp:
-        return driver.get_driver(model, device)
-    if backend() != "torch":
-        raise BackendError("fsdp runs on torch; leave it off, or take the torch backend.")
-    return driver.get_driver(model, device, fsdp)
+    asked = {name: True for name, on in (("fsdp", fsdp), ("fp16", fp16)) if on}
+    for name in asked:
+        if backend() not in _HAVE[name]:
+            raise BackendError(f"{name} runs on {' and '.join(_HAVE[name])}; leave it off, or take that backend.")
+    return driver.get_driver(model, device, **asked)
+
+
+_HAVE = {"fsdp": ("torch",), "fp16": ("torch", "paddle")}  # what only some frameworks' drivers take
 
 
 class SeededSteps(Callback):
@@ -63,15 +67,16 @@ def make_trainer(
 ) -> Trainer:
     """The Trainer of `fastprompt train`: AdamW on what the method tunes, and the schedule before every step."""
     logger.setLevel("CRITICAL")  # a run's own lines come from RunLog
+    clipping = [] if options.max_grad_norm is None else [ClipGradients(options.max_grad_norm)]
     return Trainer(
         model=model,
-        driver=get_driver(model, device, options.fsdp),
+        driver=get_driver(model, device, options.fsdp, options.fp16),
         device=None,
         train_dataloader=loader,
         optimizers=AdamW(model.trainable_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay),
         n_epochs=options.num_train_epochs,
         accumulation_steps=options.gradient_accumulation_steps,
-        callbacks=[SeededSteps(options.seed), schedule, *callbacks],
+        callbacks=[SeededSteps(options.seed), schedule, *clipping, *callbacks],
         progress_bar=None,
     )
 

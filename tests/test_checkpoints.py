@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,23 @@ def test_a_killed_run_goes_on_and_ends_as_the_whole_one(command, train_here, tas
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert train_here(*arguments) == metrics
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(fp.backend() != "torch", reason="on a CPU torch alone has fp16")
+def test_a_run_in_mixed_precision_goes_on_with_its_scale(train_here, task, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    task = [*(word for word in task if word != "--load_best_model_at_end"), "--fp16"]
+    train_here(*task, "--output_dir", whole)
+    shutil.copytree(whole, stopped)
+    (stopped / "metrics.json").unlink()
+    for later in ("checkpoint-6", "checkpoint-8"):
+        shutil.rmtree(stopped / later)
+    scaler = read_state(stopped / "checkpoint-4")["grad_scaler"]
+    assert (scaler["scale"], scaler["_growth_tracker"]) == (65536.0, 4)
+    train_here(*task, "--output_dir", stopped, "--resume_from_checkpoint", "last")
+    assert_same_run(stopped, whole)
+    found, wanted = (read_state(folder / "checkpoint-8")["grad_scaler"] for folder in (stopped, whole))
+    assert found == wanted
 
 
 def test_sigterm_saves_and_ends(train_here, task, whole, tmp_path):

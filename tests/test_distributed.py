@@ -50,6 +50,7 @@ def long_task(task):
     """60 batches; the prompt steps every second one."""
     return [
         *(*task, "--num_train_epochs", "10", "--gradient_accumulation_steps", "2", "--logging_steps", "3"),
+        *("--max_grad_norm", "0.05"),
         *("--evaluation_strategy", "steps", "--eval_steps", "20", "--save_steps", "20"),
     ]
 

@@ -2,10 +2,11 @@
 
 import json
 import math
+from functools import partial
 
 import fastprompt as fp
-from fastprompt.errors import ConfigError, TrainingError
-from fastprompt.framework import ops
+from fastprompt.errors import BackendError, ConfigError, TrainingError
+from fastprompt.framework import ops, optim
 from fastprompt.metrics.tasks import task_metrics
 from fastprompt.optimization import SCHEDULES, LearningRateSchedule
 from fastprompt.training import evaluate
@@ -38,7 +39,20 @@ def loader(folder, **options):
     return fp.make_dataloader(fp.load_reviews("train").head(64), fp.load_tokenizer(folder), **options)
 
 
-def fit(folder, driver, batch_size=16, **options):
+class Gradients(Callback):
+    """Keeps the gradients of every step, in one array each."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = []
+
+    def on_before_optimizers_step(self, trainer, optimizers):
+        tuned = trainer.driver.unwrap_model().trainable_parameters()
+        found = [ops.to_numpy(optim.gradient(p, trainer.driver.optimizers)).ravel() for p in tuned]
+        self.values.append(numpy.concatenate(found))
+
+
+def fit(folder, driver, batch_size=16, callbacks=(), **options):
     model, losses = make_model(folder), Losses()
     made = driver(model) if callable(driver) else driver
     trainer = Trainer(
@@ -48,7 +62,7 @@ def fit(folder, driver, batch_size=16, **options):
         n_epochs=3,
         optimizers=fp.AdamW(model.trainable_parameters(), lr=1e-2),
         train_dataloader=loader(folder, batch_size=batch_size, shuffle=True),
-        callbacks=[losses],
+        callbacks=[losses, *callbacks],
         progress_bar=None,
         **options,
     )
@@ -74,6 +88,39 @@ def test_accumulated_batches_make_one_step(tiny):
     for name, value in steps[0].items():
         assert (value != start[name]).any()
         assert (steps[1][name] != start[name]).any()
+
+
+@pytest.mark.parametrize("driver", [fp.backend(), fp.get_driver], ids=["by name", "ours"])
+def test_gradients_are_scaled_down_to_a_norm_and_never_up(tiny, driver):
+    before, after = Gradients(), Gradients()
+    fit(tiny["bert"], driver, callbacks=[before, fp.ClipGradients(0.4), after], accumulation_steps=2)
+    norms = [numpy.linalg.norm(gradient) for gradient in before.values]
+    assert min(norms) < 0.4 < max(norms)
+    for gradient, norm, found in zip(before.values, norms, after.values, strict=True):
+        numpy.testing.assert_allclose(found, gradient * min(1, 0.4 / norm), rtol=1e-5)
+
+
+@pytest.mark.skipif(fp.backend() != "torch", reason="on a CPU torch alone has it")
+def test_mixed_precision_scales_the_loss_and_stays_near_float32(tiny):
+    runs = []
+    for options in ({}, {"fp16": True}):
+        gradients = Gradients()  # behind the clipping, which takes the scale out
+        driver = partial(fp.get_driver, **options)
+        _, losses = fit(tiny["bert"], driver, callbacks=[fp.ClipGradients(1e9), gradients])
+        runs.append((losses, gradients.values[0]))
+    (exact, wanted), (losses, found) = runs
+    assert losses != exact
+    assert losses == pytest.approx(exact, abs=5e-3)
+    assert 0 < numpy.abs(found - wanted).max() < 1e-2 * numpy.abs(wanted).max()
+    driver = fp.get_driver(make_model(tiny["bert"]), fp16=True)
+    assert float(driver.grad_scaler.scale(ops.tensor(numpy.ones(1, "float32")))) == 2.0**16
+
+
+@pytest.mark.skipif(fp.backend() == "torch", reason="torch has it")
+def test_where_mixed_precision_is_missing_it_is_refused(tiny):
+    told = {"paddle": "Paddle has no fp16 on the CPU", "jittor": "fp16 runs on torch and paddle"}[fp.backend()]
+    with pytest.raises(BackendError, match=told):
+        fp.get_driver(make_model(tiny["bert"]), fp16=True)
 
 
 def test_fastnlps_evaluator_counts_every_example(tiny):

@@ -9,7 +9,7 @@ import atexit
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,6 @@ from fastprompt.processes import place
 import jittor
 from fastNLP.envs import FASTNLP_GLOBAL_RANK
 from jittor import Var
-from jittor.optim import Optimizer
 
 _world: Any = None  # mpi4py's communicator of all processes
 
@@ -99,20 +98,6 @@ def barrier() -> None:
     """Wait until all processes are here."""
     with _all_there():
         _world.Barrier()
-
-
-def gradient(parameter: Var, optimizers: Sequence[Optimizer]) -> Var | None:
-    """Jittor keeps gradients in the optimizers."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            for held, grad in zip(group["params"], group.get("grads", ()), strict=False):
-                if held is parameter:
-                    return grad
-    return None
-
-
-def set_gradient(parameter: Var, value: Var, optimizers: Sequence[Optimizer]) -> None:
-    gradient(parameter, optimizers).update(value)
 
 
 @contextmanager

@@ -112,3 +112,17 @@ def step_with(optimizer: AdamW, parameters: Sequence[Var], grads: Sequence[numpy
             jittor.array(given[id(p)]).stop_grad() if id(p) in given else _zeros(p) for p in group["params"]
         ]
     optimizer.step()
+
+
+def gradient(parameter: Var, optimizers: Sequence[Optimizer]) -> Var | None:
+    """Jittor keeps gradients in the optimizers."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for held, grad in zip(group["params"], group.get("grads", ()), strict=False):
+                if held is parameter:
+                    return grad
+    return None
+
+
+def set_gradient(parameter: Var, value: Var, optimizers: Sequence[Optimizer]) -> None:
+    gradient(parameter, optimizers).update(value)

@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy
 import paddle
 import paddle.distributed as dist
 from paddle import Tensor
-from paddle.optimizer import Optimizer
 
 
 def missing() -> str | None:
@@ -63,14 +62,6 @@ def barrier() -> None:
     """Wait until all processes are here."""
     with _all_there():
         dist.barrier()
-
-
-def gradient(parameter: Tensor, optimizers: Sequence[Optimizer]) -> Tensor | None:
-    return parameter.grad
-
-
-def set_gradient(parameter: Tensor, value: Tensor, optimizers: Sequence[Optimizer]) -> None:
-    parameter.grad = value
 
 
 @contextmanager

@@ -20,20 +20,22 @@ class _ProcessDriver(ManyProcesses, Driver):
     spread = PaddleFleetDriver.set_dist_repro_dataloader
 
 
-def get_driver(model: Layer, device: str = "cpu") -> Driver:
+def get_driver(model: Layer, device: str = "cpu", fp16: bool = False) -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "gpu", "gpu:1"; torch's "cuda" says the same).
 
     Of several processes each sees the GPU that the launcher gave it.
 
     Raises:
-        BackendError: a GPU is asked for and paddle sees none.
+        BackendError: a GPU is asked for and paddle sees none, or fp16 on a CPU.
     """
     device = device.replace("cuda", "gpu")
     if device != "cpu" and not runtime.has_gpu():
         raise BackendError(
             f"Paddle {runtime.version()} sees no GPU for device {device!r}: use 'cpu', or install paddlepaddle-gpu."
         )
+    if fp16 and device == "cpu":
+        raise BackendError("Paddle has no fp16 on the CPU; leave it off.")
     if place().size == 1:
-        return Driver(model, device=device)
+        return Driver(model, device=device, fp16=fp16)
     collective.join(device)
-    return _ProcessDriver(model, device)
+    return _ProcessDriver(model, device, fp16=fp16)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import paddle
 from paddle import Tensor, _C_ops
+from paddle.optimizer import Optimizer
 
 
 class AdamW(paddle.optimizer.AdamW):
@@ -105,3 +106,11 @@ def step_with(optimizer: AdamW, parameters: Sequence[Tensor], grads: Sequence[nu
         parameter.grad = paddle.to_tensor(grad, place=parameter.place)
     optimizer.step()
     optimizer.clear_grad()
+
+
+def gradient(parameter: Tensor, optimizers: Sequence[Optimizer]) -> Tensor | None:
+    return parameter.grad
+
+
+def set_gradient(parameter: Tensor, value: Tensor, optimizers: Sequence[Optimizer]) -> None:
+    parameter.grad = value

@@ -1,13 +1,12 @@
 """What several PyTorch processes say to each other, on torch.distributed: NCCL between GPUs, Gloo between CPUs."""
 
 import atexit
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from fastprompt.errors import LostProcess
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -56,14 +55,6 @@ def barrier() -> None:
     """Wait until all processes are here."""
     with _all_there():
         dist.barrier()
-
-
-def gradient(parameter: torch.nn.Parameter, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor | None:
-    return parameter.grad
-
-
-def set_gradient(parameter: torch.nn.Parameter, value: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    parameter.grad = value
 
 
 @contextmanager

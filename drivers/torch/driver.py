@@ -1,6 +1,7 @@
 """fastNLP drivers for PyTorch: of one device, and of one process among several."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastprompt.checkpoint_driver import CheckpointFiles
@@ -17,7 +18,18 @@ from torch.nn import Module
 
 
 class Driver(CheckpointFiles, TorchSingleDriver):
-    """fastNLP's driver, with checkpoints in fastprompt's form."""
+    """fastNLP's driver, with checkpoints in fastprompt's form.
+
+    Args:
+        fp16: on a CPU, too, where fastNLP has none.
+    """
+
+    def __init__(self, model: Module, device: str, fp16: bool = False) -> None:
+        super().__init__(model, device=device)
+        if fp16:
+            kind = torch.device(device).type
+            self.auto_cast = partial(torch.autocast, kind, dtype=torch.float16)
+            self.grad_scaler = torch.amp.GradScaler(kind)
 
 
 class _ProcessDriver(ManyProcesses, Driver):
@@ -52,7 +64,7 @@ class _ShardedDriver(_ProcessDriver):
             super().backward(loss)
 
 
-def get_driver(model: Module, device: str = "cpu", fsdp: bool = False) -> Driver:
+def get_driver(model: Module, device: str = "cpu", fsdp: bool = False, fp16: bool = False) -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "cuda", "cuda:1").
 
     Of several processes on a machine, "cuda" gives each a GPU of its own.
@@ -73,10 +85,10 @@ def get_driver(model: Module, device: str = "cpu", fsdp: bool = False) -> Driver
             raise ConfigError(
                 "fsdp shares the backbone out among several processes: start them with torchrun or --num_processes."
             )
-        return Driver(model, device=device)
+        return Driver(model, device, fp16)
     if device != "cpu":
         torch.cuda.set_device(device)
     collective.join(device)
     if fsdp:
         shard(model.backbone, device, here.size)
-    return (_ShardedDriver if is_sharded(model) else _ProcessDriver)(model, device)
+    return (_ShardedDriver if is_sharded(model) else _ProcessDriver)(model, device, fp16=fp16)

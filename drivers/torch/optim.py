@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy
 import torch
+from torch import Tensor
 
 
 class AdamW(torch.optim.AdamW):
@@ -38,3 +39,11 @@ def step_with(optimizer: AdamW, parameters: Sequence[torch.nn.Parameter], grads:
         parameter.grad = torch.from_numpy(grad).to(parameter)
     optimizer.step()
     optimizer.zero_grad()
+
+
+def gradient(parameter: torch.nn.Parameter, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor | None:
+    return parameter.grad
+
+
+def set_gradient(parameter: torch.nn.Parameter, value: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    parameter.grad = value
