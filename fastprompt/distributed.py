@@ -41,7 +41,7 @@ class ManyProcesses:
 
     def setup(self) -> None:
         super().setup()
-        tuned = self._tuned()
+        tuned = tuned_by(self)
         if not tuned:
             return
         with ops.no_grad():
@@ -49,9 +49,6 @@ class ManyProcesses:
         values = ops.to_numpy(collective.broadcast(flat))
         for parameter, value in zip(tuned, _cut(values, tuned), strict=True):
             nn.set_value(parameter, value.reshape(tuple(parameter.shape)))
-
-    def _tuned(self) -> list[Any]:
-        return tuned_by(self)
 
     # -- a step ------------------------------------------------------------------------------------------------------
 
@@ -77,7 +74,7 @@ class ManyProcesses:
             self._reduces = True
 
     def _reduce_gradients(self) -> None:
-        held = [p for p in self._tuned() if optim.gradient(p, self.optimizers) is not None]
+        held = [p for p in tuned_by(self) if optim.gradient(p, self.optimizers) is not None]
         if not held:
             return
         flat = ops.cat([ops.reshape(optim.gradient(p, self.optimizers), (-1,)) for p in held], axis=0)

@@ -16,6 +16,7 @@ from fastprompt.data.tokenization import Tokenizer
 from fastprompt.errors import DataError
 from fastprompt.template import Template
 
+Encodable = LabelledTexts | ClozeTexts | MultipleChoices | TaggedTokens | SquadWindows | Instructions | TextToText
 IGNORED = -100  # the label of what does not count, as in torch and transformers
 
 
@@ -126,11 +127,11 @@ def _instructions(
 def _text_to_text(
     data: TextToText, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    start, _ = tokenizer.special_tokens_around()
-    whole = [row["input_ids"] for row in tokenizer(data.texts)]
-    texts = [row["input_ids"] for row in tokenizer(data.texts, max_length=max_length)]
+    start, end = tokenizer.special_tokens_around()
+    room = max_length - len(start) - len(end)
+    texts = tokenizer.plain(data.texts)
     outputs = [[*start, *output, tokenizer.eos_token_id] for output in tokenizer.plain(data.outputs)]
-    cut = sum(text != before for text, before in zip(texts, whole, strict=True))
+    cut = sum(len(text) > room for text in texts)
     cut_outputs = sum(len(output) > max_length for output in outputs)
     if (cut or cut_outputs) and notes is not None:
         notes.append(
@@ -138,4 +139,4 @@ def _text_to_text(
             f"outputs."
         )
     pairs = zip(texts, outputs, strict=True)
-    return [{"input_ids": text, "labels": output[:max_length]} for text, output in pairs]
+    return [{"input_ids": start + text[:room] + end, "labels": output[:max_length]} for text, output in pairs]

@@ -3,16 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastprompt.data.encoding import IGNORED, encode
-from fastprompt.data.examples import (
-    ClozeTexts,
-    Instructions,
-    LabelledTexts,
-    MultipleChoices,
-    TaggedTokens,
-    TextToText,
-)
-from fastprompt.data.squad_windows import SquadWindows
+from fastprompt.data.encoding import IGNORED, Encodable, encode
 from fastprompt.data.tokenization import Tokenizer
 from fastprompt.errors import ConfigError
 
@@ -66,7 +57,7 @@ def _padded(rows: list[Sequence[int]], fill: int) -> numpy.ndarray:
 
 
 def make_dataloader(
-    data: LabelledTexts | ClozeTexts | MultipleChoices | TaggedTokens | SquadWindows | Instructions | TextToText,
+    data: Encodable,
     tokenizer: Tokenizer,
     *,
     batch_size: int = 32,
