@@ -8,9 +8,6 @@ works, and trains on, as what the encoder made.
 """
 
 import dataclasses
-import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fastprompt.backbones.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.config import METHODS, MethodConfig
 from fastprompt.errors import CheckpointError
-from fastprompt.processes import is_first
+from fastprompt.writing import as_json, make_folder, write_whole
 
 import numpy
 from safetensors.numpy import save
@@ -207,54 +204,6 @@ def write_saved(saved: SavedPrompt, directory: Path) -> None:
     )
 
 
-def as_json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def make_folder(directory: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises:
-        CheckpointError: it cannot be made.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{directory} cannot be made ({error.strerror}); name another folder.") from error
-
-
 def _lasting_name(checkpoint: Checkpoint) -> str:
     """A hub id as it is, a folder by its full path: the prompt is read from elsewhere one day."""
     return str(checkpoint.directory.resolve()) if Path(checkpoint.name).expanduser().is_dir() else checkpoint.name
-
-
-def write_whole(contents: dict[Path, bytes]) -> None:
-    """Write files so that each appears whole, and none before all are on the disk; a failure leaves the old ones.
-
-    Of several processes the first writes; to the others this is nothing to do.
-
-    Raises:
-        CheckpointError: the disk is full or the folder cannot be written.
-    """
-    if not is_first():
-        return
-    finished: list[tuple[str, Path]] = []
-    os.umask(umask := os.umask(0))  # mkstemp makes files for their owner alone
-    try:
-        for path, content in contents.items():
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            finished.append((temporary, path))
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for temporary, path in finished:
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{error.filename or next(iter(contents))} cannot be written ({error.strerror}); nothing was changed there."
-        ) from error
-    finally:
-        for temporary, _ in finished:
-            Path(temporary).unlink(missing_ok=True)

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastprompt import interchange
 from fastprompt.backbones.checkpoint import Checkpoint, locate, read_json
 from fastprompt.config import METHODS, MethodConfig, method_config
 from fastprompt.data.lama import Facts, Relation, candidate_words, read_facts, read_relations
@@ -23,11 +22,12 @@ from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options import TrainOptions
 from fastprompt.progress import RunLog
-from fastprompt.run_folder import BEST, EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE, RUN_FILES, make_folder
+from fastprompt.run_folder import BEST, EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE, RUN_FILES, make_run_folder
 from fastprompt.running import choose_device, describe
 from fastprompt.selection import BestPrompt, Evaluations
 from fastprompt.template import written
 from fastprompt.training import evaluate, make_trainer
+from fastprompt.writing import as_json, write_whole
 
 RUN_FILE = "lama.json"  # the options that its relations were run with
 SCORES = ("p_at_1", "p_at_10", "mrr")
@@ -67,7 +67,7 @@ def run(options: TrainOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             _tell(f"{relation.name} is finished; its scores are read from {path}.")
         else:
             row = _run_relation(options, relation, tokenizer, candidates, output / relation.name)
-            interchange.write_whole({path: interchange.as_json(row)})
+            write_whole({path: as_json(row)})
         rows.append(read_json(path))
     metrics = {
         **{name: sum(row[name] for row in rows) / len(rows) for name in SCORES},
@@ -79,7 +79,7 @@ def run(options: TrainOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         "learning_rate": options.learning_rate,
         "seed": options.seed,
     }
-    interchange.write_whole({output / METRICS_FILE: interchange.as_json(metrics)})
+    write_whole({output / METRICS_FILE: as_json(metrics)})
     return rows, metrics
 
 
@@ -101,10 +101,10 @@ def _open_folder(output: Path, options: TrainOptions) -> None:
                     f"choose another folder or add --overwrite_output_dir."
                 )
         return
-    make_folder(output, RUN_FILES, options.overwrite_output_dir)
+    make_run_folder(output, RUN_FILES, options.overwrite_output_dir)
     for old in output.glob("*.json"):
         old.unlink()
-    interchange.write_whole({path: interchange.as_json(given)})
+    write_whole({path: as_json(given)})
 
 
 def _configure(options: TrainOptions, relation: Relation, causal: bool) -> MethodConfig:

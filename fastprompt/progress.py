@@ -10,9 +10,9 @@ from typing import Any, TextIO
 
 from fastprompt.errors import TrainingError
 from fastprompt.framework import ops
-from fastprompt.interchange import write_whole
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.processes import is_first
+from fastprompt.writing import write_whole
 
 from fastNLP import Callback
 from rich.console import Console

@@ -40,10 +40,11 @@ from fastprompt.run_folder import (
     METRICS_FILE,
     PREDICTIONS_FILE,
     RUN_FILES,
-    make_folder,
+    make_run_folder,
 )
 from fastprompt.selection import BestPrompt, Evaluations
 from fastprompt.training import evaluate, make_trainer
+from fastprompt.writing import as_json, write_whole
 
 import numpy
 
@@ -232,7 +233,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     if going_on and (output / METRICS_FILE).exists():
         print(f"{output} holds a finished run; nothing is left to be done.", file=sys.stderr)
         return json.loads((output / METRICS_FILE).read_bytes())
-    make_folder(output, RUN_FILES, options.overwrite_output_dir or going_on)
+    make_run_folder(output, RUN_FILES, options.overwrite_output_dir or going_on)
     start = choose(options.resume_from_checkpoint, output) if going_on else None
     if going_on and start is None:
         print(f"There is no checkpoint in {output}: starting from the beginning.", file=sys.stderr)
@@ -268,7 +269,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
         "learning_rate": options.learning_rate,
         "seed": options.seed,
     }
-    interchange.write_whole({output / METRICS_FILE: interchange.as_json(metrics)})
+    write_whole({output / METRICS_FILE: as_json(metrics)})
     return metrics
 
 
@@ -357,7 +358,7 @@ def _predict_split(options: TrainOptions, model: PromptModel, data: TaskData, de
     model.eval()
     answers = answer(model, data, options, _fitting(options, model), notes)
     _tell(notes)
-    interchange.write_whole({path: "".join(f"{json.dumps(a, ensure_ascii=False)}\n" for a in answers).encode()})
+    write_whole({path: "".join(f"{json.dumps(a, ensure_ascii=False)}\n" for a in answers).encode()})
 
 
 def _fitting(options: TrainOptions, model: PromptModel) -> int:

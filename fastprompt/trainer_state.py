@@ -7,7 +7,8 @@ from typing import Any
 
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import ops
-from fastprompt.interchange import CONFIG_FILE, TENSOR_FILE, as_json, write_whole
+from fastprompt.interchange import CONFIG_FILE, TENSOR_FILE
+from fastprompt.writing import as_json, write_whole
 
 import numpy
 from safetensors import SafetensorError

@@ -114,7 +114,7 @@ def test_a_folder_of_other_options_is_refused_by_their_name(tiny, data, tmp_path
         lama.run(options(tiny, data, tmp_path, template=None))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "prompt_config.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"holds another run \(prompt_config.json\)"):
+    with pytest.raises(ConfigError, match=r"holds prompt_config\.json already"):
         lama.run(options(tiny, data, tmp_path / "other"))
 
 

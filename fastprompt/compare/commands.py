@@ -16,7 +16,8 @@ from fastprompt.config import METHODS, method_config
 from fastprompt.errors import ConfigError, FastpromptError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.options import TrainOptions, add_arguments, over_file
-from fastprompt.run_folder import make_folder
+from fastprompt.run_folder import make_run_folder
+from fastprompt.writing import write_whole
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -70,7 +71,7 @@ def run_parity(arguments: dict[str, Any], results: TextIO) -> int:
         options.learning_rate,
         options.seed,
     )
-    make_folder(output, (parity.REPORT_FILE,), options.overwrite_output_dir)
+    make_run_folder(output, (parity.REPORT_FILE,), options.overwrite_output_dir)
     with _progress("parity", len(backends) + 1) as tell:
         found = parity.run_parity(request, tell)
     path = parity.write_report({"command": command, **found}, output)
@@ -109,7 +110,7 @@ def run_compare(arguments: dict[str, Any], results: TextIO) -> int:
     with _progress("parity", len(comparison.methods)) as tell:
         held = list(_parities(comparison, runs, tell))
     report = summary.report(comparison, runs, held, command)
-    interchange.write_whole({output / REPORT_FILE: (json.dumps(report, ensure_ascii=False) + "\n").encode()})
+    write_whole({output / REPORT_FILE: (json.dumps(report, ensure_ascii=False) + "\n").encode()})
     page = write_report(report, output)
     _show(report, _console(results), page)
     return 1 if any(run.state == "failed" for run in runs) else 0

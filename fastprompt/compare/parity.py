@@ -20,6 +20,7 @@ from fastprompt.data.sst2 import LabelledTexts, load_reviews
 from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.errors import BackendError, ConfigError
 from fastprompt.framework import BACKENDS, is_installed
+from fastprompt.writing import as_json, write_whole
 
 import numpy
 from rich.table import Table
@@ -170,7 +171,7 @@ def _report(request: ParityRequest, found: dict[str, list[Difference]], failed: 
 def write_report(report: dict[str, Any], directory: Path) -> Path:
     """Write parity.json into `directory`, whole or not at all."""
     path = directory / REPORT_FILE
-    interchange.write_whole({path: interchange.as_json(report)})
+    write_whole({path: as_json(report)})
     return path
 
 

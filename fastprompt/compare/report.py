@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastprompt.compare import wording
-from fastprompt.errors import ConfigError, FastpromptError
-from fastprompt.interchange import write_whole
+from fastprompt.errors import FastpromptError
+from fastprompt.writing import make_folder, write_whole
 
 try:
     from fastprompt.compare import figures
@@ -85,10 +85,7 @@ def write_report(report: dict[str, Any], directory: Path) -> Path:
         ConfigError: the folder cannot be made.
         CheckpointError: the folder cannot be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{directory} cannot be made ({error.strerror}); name another --output_dir.") from error
+    make_folder(directory)
     curves = figures.read_curves(report)
     drawn = {directory / name: figures.to_png(draw) for name, draw in _whole_figures(report, curves).items()}
     page = directory / REPORT_FILE

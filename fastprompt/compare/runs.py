@@ -15,6 +15,7 @@ from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.options import TrainOptions, as_arguments
 from fastprompt.run_folder import HISTORY_FILE, METRICS_FILE
+from fastprompt.writing import as_json, write_whole
 
 PLAN_FILE = "compare.json"  # the options that all runs of a folder share
 RUNS = "runs"
@@ -117,7 +118,7 @@ class Comparison:
                 raise ConfigError(f"{self.output} holds a training run; choose another --output_dir.")
         except OSError as error:
             raise ConfigError(f"{self.output} cannot be written ({error.strerror}); name another folder.") from error
-        interchange.write_whole({plan: interchange.as_json(self.given)})
+        write_whole({plan: as_json(self.given)})
 
     def _check_same(self, before: dict[str, Any], plan: Path) -> None:
         changed = sorted(name for name in before.keys() | self.given if before.get(name) != self.given.get(name))

@@ -7,6 +7,7 @@ from pathlib import Path
 from fastprompt import interchange
 from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.writing import make_folder, refuse_to_replace, write_whole
 
 KINDS = {"peft": "peft", "p-tuning-v2": "ptuning_v2", "paddlenlp": "paddlenlp"}
 
@@ -28,7 +29,7 @@ def import_prompt(
         CheckpointError: a file is missing, cut, of another kind, or does not fit the backbone.
     """
     source, output = _folders(source, output)
-    _keep(output, (interchange.CONFIG_FILE, interchange.TENSOR_FILE), overwrite)
+    refuse_to_replace(output, (interchange.CONFIG_FILE, interchange.TENSOR_FILE), overwrite)
     saved = _door(kind, "read")(source, Checkpoint(model_name_or_path))
     interchange.write_saved(saved, output)
     return output
@@ -59,9 +60,9 @@ def export_prompt(
     if output.resolve() == checkpoint.directory.resolve():
         raise ConfigError(f"{output} is the backbone's own folder; choose another folder.")
     files = _door(kind, "write")(saved, checkpoint)
-    _keep(output, tuple(files), overwrite)
-    interchange.make_folder(output)
-    interchange.write_whole({output / name: content for name, content in files.items()})
+    refuse_to_replace(output, tuple(files), overwrite)
+    make_folder(output)
+    write_whole({output / name: content for name, content in files.items()})
     return output
 
 
@@ -76,9 +77,3 @@ def _folders(source: str | Path, output: str | Path) -> tuple[Path, Path]:
     if not source.is_dir():
         raise CheckpointError(f"There is no folder {source}; --input names the folder to convert.")
     return source, output
-
-
-def _keep(output: Path, files: tuple[str, ...], overwrite: bool) -> None:
-    held = [name for name in files if (output / name).exists()]
-    if held and not overwrite:
-        raise ConfigError(f"{output} holds {held[0]}; add --overwrite_output_dir or choose another folder.")

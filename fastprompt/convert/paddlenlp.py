@@ -13,8 +13,9 @@ from fastprompt.backbones.family import geometry
 from fastprompt.config import PTuningV2Config
 from fastprompt.convert.adapter import check_sizes, make_config, prefix_sizes, refuse, setting, take
 from fastprompt.errors import CheckpointError
-from fastprompt.interchange import SavedPrompt, as_json, describe
+from fastprompt.interchange import SavedPrompt, describe
 from fastprompt.prefix_layout import from_halves, project, to_halves
+from fastprompt.writing import as_json
 
 import ml_dtypes
 import numpy

@@ -24,8 +24,9 @@ from fastprompt.convert.adapter import (
     whole_head,
 )
 from fastprompt.errors import CheckpointError
-from fastprompt.interchange import SavedPrompt, as_json, describe
+from fastprompt.interchange import SavedPrompt, describe
 from fastprompt.prefix_layout import from_chunks, to_chunks
+from fastprompt.writing import as_json
 
 from safetensors.numpy import save
 

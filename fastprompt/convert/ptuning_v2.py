@@ -22,8 +22,9 @@ from fastprompt.convert.adapter import (
 )
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import is_installed
-from fastprompt.interchange import SavedPrompt, as_json, describe
+from fastprompt.interchange import SavedPrompt, describe
 from fastprompt.prefix_layout import from_chunks, project, to_chunks
+from fastprompt.writing import as_json
 
 import numpy
 from safetensors.numpy import save
