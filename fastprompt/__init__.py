@@ -42,7 +42,7 @@ _EXPORTS = {
     "LearningRateSchedule": "fastprompt.optimization",
     "ClipGradients": "fastprompt.optimization",
     "get_driver": "fastprompt.training",
-    "load_tokenizer": "fastprompt.data.tokenization",
+    "load_tokenizer": "fastprompt.pretrained.tokenizer",
     "load_sst2": "fastprompt.data.sst2",
     "load_reviews": "fastprompt.data.sst2",
     "load_task": "fastprompt.data.tasks",

@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastprompt.backbones.checkpoint import Checkpoint, locate, read_json
 from fastprompt.config import METHODS, MethodConfig, method_config
 from fastprompt.data.lama import Facts, Relation, candidate_words, read_facts, read_relations
 from fastprompt.data.loading import make_dataloader
-from fastprompt.data.tokenization import Tokenizer, load_tokenizer
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, runtime
 from fastprompt.metrics.ranks import WordRanks
 from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options import TrainOptions
+from fastprompt.pretrained.checkpoint import Checkpoint, locate, read_json
+from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
 from fastprompt.progress import RunLog
 from fastprompt.run_folder import BEST, EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE, RUN_FILES, make_run_folder
 from fastprompt.running import choose_device, describe

@@ -14,12 +14,12 @@ from fastprompt.data.squad import SquadData, SquadQuestion
 from fastprompt.data.squad_answers import best_spans, choose_answers
 from fastprompt.data.squad_windows import SquadWindows, make_windows
 from fastprompt.data.tasks import TaskData
-from fastprompt.data.tokenization import Tokenizer, load_tokenizer
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.labels import LABELS, NUMBERS
 from fastprompt.options import TrainOptions
+from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
 
 import numpy
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt import interchange
-from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.checkpoints import Checkpoints, choose
 from fastprompt.config import method_config
 from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
@@ -22,7 +21,6 @@ from fastprompt.data.loading import make_dataloader
 from fastprompt.data.squad import SquadData
 from fastprompt.data.squad_windows import make_windows
 from fastprompt.data.tasks import TaskData, load_task
-from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, nn, runtime
 from fastprompt.metrics.tasks import main_score, task_metrics
@@ -31,6 +29,8 @@ from fastprompt.models.base import PromptModel
 from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options import TrainOptions
 from fastprompt.predicting import Line, answer, batches, read_lines
+from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.processes import is_first, place
 from fastprompt.progress import RunLog
 from fastprompt.run_folder import (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastprompt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fastprompt.data.tokenization import Tokenizer
+    from fastprompt.pretrained.tokenizer import Tokenizer
 
 PSEUDO, TEXT, BLANK = "[P]", "[X]", "[MASK]"
 _SLOTS = re.compile(r"(\[P\]|\[MASK\])")

@@ -4,8 +4,8 @@ it, and a transformers that computes otherwise is refused."""
 import math
 
 import fastprompt as fp
-from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.pretrained.checkpoint import Checkpoint
 
 import pytest
 

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import fastprompt as fp
-from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import ops
+from fastprompt.pretrained.checkpoint import Checkpoint
 
 import numpy
 import pytest

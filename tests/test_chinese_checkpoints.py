@@ -4,9 +4,9 @@ of transformers, and a prompt on them trains and is read back."""
 import json
 
 import fastprompt as fp
-from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.framework import ops
+from fastprompt.pretrained.checkpoint import Checkpoint
 
 import numpy
 import pytest

@@ -3,11 +3,11 @@
 import itertools
 
 import fastprompt as fp
-from fastprompt.backbones.checkpoint import Checkpoint
-from fastprompt.backbones.family import family_of
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.models.heads import make_head
+from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.family import family_of
 
 import pytest
 

@@ -5,11 +5,11 @@ import json
 import fastprompt as fp
 from fastprompt import lama
 from fastprompt.data.lama import candidate_words, read_facts, read_relations
-from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.metrics.ranks import WordRanks
 from fastprompt.options import TrainOptions
+from fastprompt.pretrained.tokenizer import load_tokenizer
 
 import numpy
 import pytest

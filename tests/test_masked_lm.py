@@ -5,12 +5,12 @@ import json
 import fastprompt as fp
 from fastprompt.data.examples import ClozeTexts
 from fastprompt.data.loading import PadBatch
-from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.metrics.accuracy import Accuracy
 from fastprompt.models import prompting
 from fastprompt.options import TrainOptions
+from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.running import evaluate_prompt, predict, train
 from fastprompt.template import Template
 from fastprompt.training import evaluate

@@ -68,7 +68,7 @@ def test_steps_keep_fastnlps_contract(tiny):
 
 
 def test_a_fresh_pooler_is_trained_and_a_pretrained_one_is_not(tiny, tmp_path):
-    from fastprompt.backbones.checkpoint import Checkpoint
+    from fastprompt.pretrained.checkpoint import Checkpoint
 
     from safetensors.numpy import save_file
 

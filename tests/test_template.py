@@ -3,9 +3,9 @@
 import json
 
 import fastprompt as fp
-from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.data.verbalizer import check_verbalizer, read_verbalizer, word_ids
 from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.template import Template, written
 
 import numpy

@@ -12,11 +12,11 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from fastprompt.backbones.checkpoint import Checkpoint
-from fastprompt.backbones.family import FAMILIES, family_of, geometry
 from fastprompt.backbones.portable import Prefix
 from fastprompt.drivers.torch.attention_patches import PATCHES, patch_attention
 from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.family import FAMILIES, family_of, geometry
 
 import torch
 import torch.nn.functional as F

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from fastprompt.backbones.family import family_of, padding_id
 from fastprompt.backbones.portable import PortableBackbone, activation, join_heads, prepend, split_heads
 from fastprompt.framework import nn, ops
+from fastprompt.pretrained.family import family_of, padding_id
 
 
 class BertEmbeddings(nn.Module):

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from fastprompt.backbones.family import padding_id
 from fastprompt.backbones.portable import PortableBackbone, activation, join_heads, prepend, split_heads
 from fastprompt.framework import nn, ops
+from fastprompt.pretrained.family import padding_id
 
 _EPS = 1e-12  # fixed in the stock model
 

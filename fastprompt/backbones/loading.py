@@ -3,10 +3,10 @@
 import importlib
 from typing import Any
 
-from fastprompt.backbones.checkpoint import Checkpoint
-from fastprompt.backbones.family import FAMILIES
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import backend, nn
+from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.family import FAMILIES
 
 # what a dropout rate of hidden states, and of attention probabilities, is called in config.json
 _HIDDEN_DROPOUT = (

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fastprompt.backbones.family import family_of, geometry, padding_id
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
+from fastprompt.pretrained.family import family_of, geometry, padding_id
 
 import numpy
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastprompt import interchange
-from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.writing import make_folder, refuse_to_replace, write_whole
 
 KINDS = {"peft": "peft", "p-tuning-v2": "ptuning_v2", "paddlenlp": "paddlenlp"}

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastprompt.backbones.checkpoint import Checkpoint
-from fastprompt.backbones.family import geometry
 from fastprompt.config import MethodConfig
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.interchange import SavedPrompt
+from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.family import geometry
 
 import numpy
 

@@ -7,8 +7,6 @@ hidden states. Its RoBERTa classifier is a pooler and one layer, unlike transfor
 import importlib
 from pathlib import Path
 
-from fastprompt.backbones.checkpoint import Checkpoint, read_json, read_tensors
-from fastprompt.backbones.family import geometry
 from fastprompt.config import PTuningV2Config
 from fastprompt.convert.adapter import (
     label_names,
@@ -24,6 +22,8 @@ from fastprompt.errors import CheckpointError
 from fastprompt.framework import is_installed
 from fastprompt.interchange import SavedPrompt, describe
 from fastprompt.prefix_layout import from_chunks, project, to_chunks
+from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
+from fastprompt.pretrained.family import geometry
 from fastprompt.writing import as_json
 
 import numpy

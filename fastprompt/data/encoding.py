@@ -12,8 +12,8 @@ from fastprompt.data.examples import (
     TextToText,
 )
 from fastprompt.data.squad_windows import SquadWindows
-from fastprompt.data.tokenization import Tokenizer
 from fastprompt.errors import DataError
+from fastprompt.pretrained.tokenizer import Tokenizer
 from fastprompt.template import Template
 
 Encodable = LabelledTexts | ClozeTexts | MultipleChoices | TaggedTokens | SquadWindows | Instructions | TextToText

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fastprompt.data.examples import ClozeTexts
 from fastprompt.data.files import Place, read_json_lines, read_lines, shown
-from fastprompt.data.tokenization import Tokenizer
 from fastprompt.errors import DataError
+from fastprompt.pretrained.tokenizer import Tokenizer
 from fastprompt.template import BLANK, TEXT
 
 _FOLDERS = (".", "fact-retrieval/original", "original")

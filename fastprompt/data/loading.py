@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastprompt.data.encoding import IGNORED, Encodable, encode
-from fastprompt.data.tokenization import Tokenizer
 from fastprompt.errors import ConfigError
+from fastprompt.pretrained.tokenizer import Tokenizer
 
 import numpy
 

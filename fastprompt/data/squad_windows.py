@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastprompt.data.squad import SquadData, SquadQuestion
-from fastprompt.data.tokenization import Tokenizer
 from fastprompt.errors import ConfigError
+from fastprompt.pretrained.tokenizer import Tokenizer
 
 import numpy
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastprompt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fastprompt.data.tokenization import Tokenizer
+    from fastprompt.pretrained.tokenizer import Tokenizer
 
 Verbalizer = dict[str, list[str]]  # label -> its words
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt import interchange
-from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.backbones.portable import Prefix, positions
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import nn, ops
 from fastprompt.models.base import ModelOutput
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
+from fastprompt.pretrained.checkpoint import Checkpoint
 
 
 class PromptBank(nn.Module):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fastprompt import interchange
-from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.backbones.portable import Prefix, positions
 from fastprompt.config import MethodConfig, PTuningV2Config
@@ -18,6 +17,7 @@ from fastprompt.models.heads import make_head
 from fastprompt.models.labels import label_names_of
 from fastprompt.models.making import make_prompt
 from fastprompt.models.tuned import TunedTensors
+from fastprompt.pretrained.checkpoint import Checkpoint
 
 import numpy
 

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-from fastprompt.backbones.checkpoint import read_json
 from fastprompt.data.encoding import IGNORED
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
@@ -10,6 +9,7 @@ from fastprompt.models.base import ModelOutput, PromptModel
 from fastprompt.models.generation import Reader, check_options, sample, write
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
+from fastprompt.pretrained.checkpoint import read_json
 
 import numpy
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastprompt.backbones.checkpoint import Checkpoint
-from fastprompt.backbones.family import geometry
 from fastprompt.backbones.portable import activation
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
+from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.family import geometry
 
 import numpy
 

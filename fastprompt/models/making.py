@@ -3,11 +3,11 @@
 import dataclasses
 from typing import Any
 
-from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.config import MethodConfig, PromptTuningConfig
-from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.errors import ConfigError
 from fastprompt.framework import nn, ops
+from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.prompts import PrefixEncoder, PrefixEncoders, PromptEmbedding, PromptEncoder
 from fastprompt.prompts.embedding import tokens_of_text
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt import interchange
-from fastprompt.data.tokenization import load_tokenizer
 from fastprompt.data.verbalizer import word_ids
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import ModelOutput, PromptModel
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
+from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.template import Template
 
 import numpy

@@ -4,8 +4,6 @@ import dataclasses
 from functools import cached_property
 from typing import Any
 
-from fastprompt.backbones.checkpoint import Checkpoint
-from fastprompt.backbones.family import padding_id
 from fastprompt.backbones.portable import Prefix
 from fastprompt.config import PREFIX_PARTS, MethodConfig, PTuningV2Config
 from fastprompt.data.encoding import IGNORED
@@ -14,6 +12,8 @@ from fastprompt.framework import ops
 from fastprompt.models.base import ModelOutput
 from fastprompt.models.generation import DecoderReader
 from fastprompt.models.language_model import LanguageModel
+from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.family import padding_id
 
 import numpy
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fastprompt.backbones.checkpoint import Checkpoint
 from fastprompt.config import MethodConfig
 from fastprompt.errors import TrainingError
 from fastprompt.framework import nn
+from fastprompt.pretrained.checkpoint import Checkpoint
 
 
 class TunedTensors:

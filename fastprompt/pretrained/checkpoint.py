@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fastprompt.backbones.family import Family, family_of
 from fastprompt.errors import CheckpointError
+from fastprompt.pretrained.family import Family, family_of
 
 import ml_dtypes  # noqa: F401 - teaches NumPy the name "bfloat16", which safetensors asks it for
 import numpy

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fastprompt.backbones.checkpoint import locate, read_json
-from fastprompt.backbones.family import family_of
 from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.pretrained.checkpoint import locate, read_json
+from fastprompt.pretrained.family import family_of
 
 from tokenizers import BertWordPieceTokenizer
 from tokenizers import Tokenizer as FastTokenizer
