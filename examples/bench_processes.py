@@ -16,9 +16,8 @@ import sys
 import time
 
 import fastprompt as fp
-from fastprompt import mpirun
-from fastprompt.children import environment
-from fastprompt.launch import variables
+from fastprompt.launch.local import mpirun, variables
+from fastprompt.launch.subprocesses import environment
 
 import numpy
 
@@ -28,7 +27,7 @@ WARM_UP = 3
 def time_steps(options: argparse.Namespace) -> None:
     """In one of the processes: time its steps; the first prints what it found."""
     from fastprompt.framework import ops
-    from fastprompt.processes import is_first, place
+    from fastprompt.launch.world import is_first, place
 
     model = fp.PromptForSequenceClassification.from_pretrained(options.model, fp.PTuningV2Config())
     driver = fp.get_driver(model, "cpu")

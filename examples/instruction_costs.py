@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fastprompt.children import environment
+from fastprompt.launch.subprocesses import environment
 
 from rich.console import Console
 from rich.table import Table

@@ -6,8 +6,8 @@ from typing import Any
 
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import runtime
+from fastprompt.launch.world import is_first
 from fastprompt.models.base import PromptModel
-from fastprompt.processes import is_first
 from fastprompt.trainer_state import read_state, write_state
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.errors import CheckpointError, ConfigError, FastpromptError
+from fastprompt.launch.world import is_first, place
 from fastprompt.options import TrainOptions
-from fastprompt.processes import is_first, place
 from fastprompt.progress import RunLog
 from fastprompt.trainer_state import read_state
 

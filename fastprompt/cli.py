@@ -12,13 +12,14 @@ from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any, TextIO
 
-from fastprompt import __version__, launch
+from fastprompt import __version__
 from fastprompt.compare import commands as compare
 from fastprompt.convert import KINDS, export_prompt, import_prompt
 from fastprompt.errors import ConfigError, DataError, FastpromptError, LostProcess
 from fastprompt.framework import backend, set_backend
+from fastprompt.launch.local import local
+from fastprompt.launch.world import is_first, place
 from fastprompt.options import TrainOptions, add_arguments, as_arguments, gather, over_file
-from fastprompt.processes import is_first, place
 
 from rich.console import Console
 from rich.table import Table
@@ -71,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 1 for an error, `launch.LOST` where another of several processes
+    """Run the command; returns its exit status: 0, 1 for an error, `local.LOST` where another of several processes
     ended first, 130 after Ctrl-C.
 
     One of several processes that has failed does not return: at their ends they wait for each other."""
@@ -91,7 +92,7 @@ def _run(argv: list[str] | None) -> int:
             return _COMMANDS[command](arguments, results)
     except LostProcess as error:
         print(f"fastprompt: {error}", file=sys.stderr)
-        return launch.LOST
+        return local.LOST
     except FastpromptError as error:
         print(f"fastprompt: {error}", file=sys.stderr)
         return 1
@@ -133,7 +134,7 @@ def _train(arguments: dict[str, Any], results: TextIO) -> int:
     if count != place().size:
         if place().size > 1:
             raise ConfigError(f"--num_processes is {count}, and a launcher started {place().size}; leave it off.")
-        return launch.run(backend(), count, options.device, ["train", *as_arguments(given)], results)
+        return local.run(backend(), count, options.device, ["train", *as_arguments(given)], results)
     from fastprompt import running
 
     metrics = running.train(options)

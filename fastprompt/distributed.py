@@ -7,8 +7,8 @@ from typing import Any
 
 from fastprompt.data.batching import LOSS_WEIGHT, LengthGroupedBatchSampler
 from fastprompt.framework import collective, nn, ops, optim
+from fastprompt.launch.world import place
 from fastprompt.optimization import tuned_by
-from fastprompt.processes import place
 
 import numpy
 from fastNLP.envs import FASTNLP_NO_SYNC

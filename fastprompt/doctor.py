@@ -5,8 +5,8 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from fastprompt.children import environment
 from fastprompt.framework import BACKENDS, is_installed
+from fastprompt.launch.subprocesses import environment
 
 PACKAGES = (
     *("fastprompt", "fastNLP", "datasets", "tokenizers", "safetensors", "numpy", "setuptools"),

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 from fastprompt.errors import TrainingError
 from fastprompt.framework import ops
+from fastprompt.launch.world import is_first
 from fastprompt.optimization import LearningRateSchedule
-from fastprompt.processes import is_first
 from fastprompt.writing import write_whole
 
 from fastNLP import Callback

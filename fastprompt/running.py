@@ -23,6 +23,7 @@ from fastprompt.data.squad_windows import make_windows
 from fastprompt.data.tasks import TaskData, load_task
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, nn, runtime
+from fastprompt.launch.world import is_first, place
 from fastprompt.metrics.tasks import main_score, task_metrics
 from fastprompt.models.auto import load_prompt_model, model_class
 from fastprompt.models.base import PromptModel
@@ -31,7 +32,6 @@ from fastprompt.options import TrainOptions
 from fastprompt.predicting import Line, answer, batches, read_lines
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
-from fastprompt.processes import is_first, place
 from fastprompt.progress import RunLog
 from fastprompt.run_folder import (
     BEST,

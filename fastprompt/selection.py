@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.errors import ConfigError
+from fastprompt.launch.world import is_first
 from fastprompt.models.base import PromptModel
-from fastprompt.processes import is_first
 from fastprompt.progress import RunLog, reopen
 
 from fastNLP import Callback

@@ -4,10 +4,10 @@ from typing import Any
 
 from fastprompt.errors import BackendError
 from fastprompt.framework import backend, driver, runtime
+from fastprompt.launch.world import launcher_of, place
 from fastprompt.metrics.loss import MeanLoss
 from fastprompt.optimization import AdamW, ClipGradients, LearningRateSchedule
 from fastprompt.options import TrainOptions
-from fastprompt.processes import launcher_of, place
 
 from fastNLP import Callback, Evaluator, Metric, Trainer
 from fastNLP.core.log import logger

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.errors import CheckpointError, ConfigError
-from fastprompt.processes import is_first
+from fastprompt.launch.world import is_first
 
 
 def make_folder(directory: Path) -> None:

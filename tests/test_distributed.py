@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import fastprompt as fp
-from fastprompt import launch
-from fastprompt.children import environment
 from fastprompt.data.batching import LengthGroupedBatchSampler
 from fastprompt.data.examples import LabelledTexts
 from fastprompt.errors import BackendError
+from fastprompt.launch.local import local
+from fastprompt.launch.subprocesses import environment
+from fastprompt.launch.world import launcher_of, place
 from fastprompt.metrics.loss import MeanLoss
-from fastprompt.processes import launcher_of, place
 
 import numpy
 import pytest
@@ -225,7 +225,7 @@ def test_without_its_engine_a_framework_says_so(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(BackendError, match=r"started by mpirun, which is missing: pip install 'fastprompt\[mpi\]'"):
-        launch.run("jittor", 2, "cpu", [], sys.stdout)
+        local.run("jittor", 2, "cpu", [], sys.stdout)
     for name, value in zip(LAUNCHERS["jittor"], ("1", "2", "1"), strict=True):
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(sys.modules, "mpi4py", None)

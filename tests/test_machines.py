@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import fastprompt as fp
-from fastprompt.children import environment
+from fastprompt.launch.subprocesses import environment
 
 import pytest
 

@@ -3,8 +3,8 @@
 import io
 import sys
 
-from fastprompt import mpirun
 from fastprompt.errors import TrainingError
+from fastprompt.launch.local import mpirun
 
 import pytest
 

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import fastprompt as fp
-from fastprompt.children import environment
 from fastprompt.errors import BackendError, ConfigError
-from fastprompt.launch import variables
+from fastprompt.launch.local import variables
+from fastprompt.launch.subprocesses import environment
 
 import pytest
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastprompt import mpirun
 from fastprompt.errors import BackendError, LostProcess
-from fastprompt.processes import place
+from fastprompt.launch.local import mpirun
+from fastprompt.launch.world import place
 
 import jittor
 from fastNLP.envs import FASTNLP_GLOBAL_RANK

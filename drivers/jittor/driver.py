@@ -7,7 +7,7 @@ from fastprompt.distributed import ManyProcesses
 from fastprompt.drivers.jittor import collective
 from fastprompt.drivers.jittor.runtime import has_gpu
 from fastprompt.errors import BackendError
-from fastprompt.processes import place
+from fastprompt.launch.world import place
 
 import jittor
 from fastNLP.core.drivers.jittor_driver import JittorSingleDriver

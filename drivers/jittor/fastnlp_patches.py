@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from fastprompt.drivers.compat import replace
-from fastprompt.processes import place
+from fastprompt.launch.world import place
 
 import numpy
 

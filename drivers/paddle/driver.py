@@ -4,7 +4,7 @@ from fastprompt.checkpoint_driver import CheckpointFiles
 from fastprompt.distributed import ManyProcesses
 from fastprompt.drivers.paddle import collective, runtime
 from fastprompt.errors import BackendError
-from fastprompt.processes import place
+from fastprompt.launch.world import place
 
 from fastNLP.core.drivers.paddle_driver import PaddleFleetDriver, PaddleSingleDriver
 from paddle.nn import Layer

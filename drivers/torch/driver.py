@@ -10,7 +10,7 @@ from fastprompt.distributed import ManyProcesses
 from fastprompt.drivers.torch import collective
 from fastprompt.drivers.torch.sharding import InStep, is_sharded, shard
 from fastprompt.errors import BackendError, ConfigError
-from fastprompt.processes import place
+from fastprompt.launch.world import place
 
 import torch
 from fastNLP.core.drivers.torch_driver import TorchDDPDriver, TorchSingleDriver

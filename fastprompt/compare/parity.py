@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastprompt import children, interchange
+from fastprompt import interchange
 from fastprompt.compare.budgets import Difference, differences
 from fastprompt.compare.measure import Job, write_batches, write_jobs
 from fastprompt.config import MethodConfig, PTuningV2Config
@@ -18,6 +18,7 @@ from fastprompt.data.loading import PadBatch, encode
 from fastprompt.data.sst2 import LabelledTexts, load_reviews
 from fastprompt.errors import BackendError, ConfigError
 from fastprompt.framework import BACKENDS, is_installed
+from fastprompt.launch.local import subprocesses
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.writing import as_json, write_whole
@@ -135,7 +136,7 @@ def _measure(job: Job, who: str, folder: Path) -> str | None:
     if not is_installed(backend):
         return f"{backend} is not installed: pip install 'fastprompt[{backend}]'."
     write_jobs([job], folder / "jobs.json")
-    done = children.run(backend, ["-m", "fastprompt.compare.measure", str(folder / "jobs.json")])
+    done = subprocesses.run(backend, ["-m", "fastprompt.compare.measure", str(folder / "jobs.json")])
     return done.reason if done.returncode else None
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastprompt import children, interchange
+from fastprompt import interchange
 from fastprompt.config import method_config
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS, is_installed
+from fastprompt.launch.local import subprocesses
 from fastprompt.options import TrainOptions, as_arguments
 from fastprompt.run_folder import HISTORY_FILE, METRICS_FILE
 from fastprompt.writing import as_json, write_whole
@@ -144,7 +145,7 @@ def carry_out(runs: list[Run], told: Callable[[Run, str], None] = lambda run, li
         else:
             told(run, "starting")
             arguments = ["-m", "fastprompt.cli", *run.arguments(), "--overwrite_output_dir"]  # a run cut off before
-            done = children.run(run.backend, arguments, lambda line, run=run: told(run, line))
+            done = subprocesses.run(run.backend, arguments, lambda line, run=run: told(run, line))
             run.fresh = True
             run.state = "failed" if done.returncode else "finished"
             run.reason = done.reason if done.returncode else None

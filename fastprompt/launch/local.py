@@ -1,6 +1,6 @@
 """`--num_processes N`: the command line in N processes of this machine, as the framework's own launcher starts them.
 
-Those of jittor are mpirun's: see `fastprompt.mpirun`. The others find each other by the variables that torchrun and
+Those of jittor are mpirun's: see `fastprompt.launch.mpirun`. The others find each other by the variables that torchrun and
 paddle.distributed.launch set. Those launchers say in a page what a process said in a line, and start slower; on several
 machines they are the ones to take.
 """
@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
-from fastprompt import mpirun
-from fastprompt.children import Finished, environment, threads_each
 from fastprompt.errors import TrainingError
+from fastprompt.launch.local import mpirun
+from fastprompt.launch.subprocesses import Finished, environment, threads_each
 
 LOST = 3  # exit status of a process that ended because another one had
 _GRACE = 15.0  # seconds in which processes end by themselves once one has failed

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from fastprompt.children import Finished, environment, threads_each
 from fastprompt.errors import BackendError, TrainingError
+from fastprompt.launch.subprocesses import Finished, environment, threads_each
 
 MEND = "pip install 'fastprompt[mpi]'"
 _TAGGED = re.compile(r"\[[^\]]*,(\d+)\]<std(?:out|err)>: ?(.*)", re.DOTALL)
