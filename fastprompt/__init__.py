@@ -33,7 +33,7 @@ _EXPORTS = {
     "PromptForCausalLM": "fastprompt.models.causal_lm",
     "PromptForSeq2SeqLM": "fastprompt.models.seq2seq_lm",
     "PromptForMaskedLM": "fastprompt.models.masked_lm",
-    "Template": "fastprompt.template",
+    "Template": "fastprompt.cloze.template",
     "load_prompt_model": "fastprompt.models.auto",
     "PromptBank": "fastprompt.models.bank",
     "import_prompt": "fastprompt.convert",

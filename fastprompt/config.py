@@ -7,9 +7,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from fastprompt.data.verbalizer import check_verbalizer
+from fastprompt.cloze.template import Template
+from fastprompt.cloze.verbalizer import check_verbalizer
 from fastprompt.errors import ConfigError
-from fastprompt.template import Template
 
 POOLINGS = ("first", "last", "mean", "prompt")
 INITS = ("random", "vocabulary", "text")
@@ -28,7 +28,7 @@ class MethodConfig:
             was trained with: "mean" for a sentence encoder whose folder says so, "last" for a causal model, else
             "first". Heads of the other tasks read every token and take none.
         train_head: False freezes the head with the backbone, as tutorial E2 does (for comparison only).
-        template: of a masked language model, how its texts are written: see `fastprompt.template`. Three numbers,
+        template: of a masked language model, how its texts are written: see `fastprompt.cloze.template`. Three numbers,
             "(3, 3, 3)", are P-Tuning's for LAMA. Its pseudo tokens [P] are a shallow prompt's places, and their number
             its length; without them a prompt stands before the text, and a deep one always does.
         verbalizer: of a masked language model, the words that stand for each label at the blank.

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fastprompt.cloze.template import written
 from fastprompt.config import METHODS, MethodConfig, method_config
 from fastprompt.data.lama import Facts, Relation, candidate_words, read_facts, read_relations
 from fastprompt.data.loading import make_dataloader
@@ -25,7 +26,6 @@ from fastprompt.progress import RunLog
 from fastprompt.run_folder import BEST, EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE, RUN_FILES, make_run_folder
 from fastprompt.running import choose_device, describe
 from fastprompt.selection import BestPrompt, Evaluations
-from fastprompt.template import written
 from fastprompt.training import evaluate, make_trainer
 from fastprompt.writing import as_json, write_whole
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastprompt.cloze.verbalizer import read_verbalizer
 from fastprompt.config import ENCODERS, METHODS, POOLINGS, method_config
 from fastprompt.data.chat import CHAT_TEMPLATES
-from fastprompt.data.verbalizer import read_verbalizer
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS
 

@@ -3,6 +3,7 @@
 import json
 
 import fastprompt as fp
+from fastprompt.cloze.template import Template
 from fastprompt.data.examples import ClozeTexts
 from fastprompt.data.loading import PadBatch
 from fastprompt.errors import CheckpointError, ConfigError, DataError
@@ -12,7 +13,6 @@ from fastprompt.models import prompting
 from fastprompt.options import TrainOptions
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.running import evaluate_prompt, predict, train
-from fastprompt.template import Template
 from fastprompt.training import evaluate
 
 import numpy

@@ -3,10 +3,10 @@
 import json
 
 import fastprompt as fp
-from fastprompt.data.verbalizer import check_verbalizer, read_verbalizer, word_ids
+from fastprompt.cloze.template import Template, written
+from fastprompt.cloze.verbalizer import check_verbalizer, read_verbalizer, word_ids
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.pretrained.tokenizer import load_tokenizer
-from fastprompt.template import Template, written
 
 import numpy
 import pytest

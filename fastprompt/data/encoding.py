@@ -3,6 +3,7 @@
 from functools import singledispatch
 from typing import Any
 
+from fastprompt.cloze.template import Template
 from fastprompt.data.examples import (
     ClozeTexts,
     Instructions,
@@ -14,7 +15,6 @@ from fastprompt.data.examples import (
 from fastprompt.data.squad_windows import SquadWindows
 from fastprompt.errors import DataError
 from fastprompt.pretrained.tokenizer import Tokenizer
-from fastprompt.template import Template
 
 Encodable = LabelledTexts | ClozeTexts | MultipleChoices | TaggedTokens | SquadWindows | Instructions | TextToText
 IGNORED = -100  # the label of what does not count, as in torch and transformers

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
+from fastprompt.cloze.template import Template
 from fastprompt.data.chat import write_instruction
 from fastprompt.errors import DataError
-from fastprompt.template import Template
 
 
 class Selectable:
@@ -81,7 +81,7 @@ class ClozeTexts(Selectable):
 
     Args:
         labels: indices of a verbalizer's labels, or ids of words.
-        template: as `fastprompt.template` says.
+        template: as `fastprompt.cloze.template` says.
         causal: whether they are for a causal model, which reads up to the blank.
 
     Raises:

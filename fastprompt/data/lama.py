@@ -9,11 +9,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastprompt.cloze.template import BLANK, TEXT
 from fastprompt.data.examples import ClozeTexts
 from fastprompt.data.files import Place, read_json_lines, read_lines, shown
 from fastprompt.errors import DataError
 from fastprompt.pretrained.tokenizer import Tokenizer
-from fastprompt.template import BLANK, TEXT
 
 _FOLDERS = (".", "fact-retrieval/original", "original")
 _TEST_ONLY = ("TREx", ".")

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt import interchange
-from fastprompt.data.verbalizer import word_ids
+from fastprompt.cloze.template import Template
+from fastprompt.cloze.verbalizer import word_ids
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import ModelOutput, PromptModel
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
 from fastprompt.pretrained.tokenizer import load_tokenizer
-from fastprompt.template import Template
 
 import numpy
 
