@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any
 
-from fastprompt.backbones.causal import CausalBackbone, KeptLayer, attend
 from fastprompt.backbones.portable import activation, split_heads
+from fastprompt.backbones.portable_causal import CausalBackbone, KeptLayer, attend
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 

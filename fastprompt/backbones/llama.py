@@ -6,8 +6,8 @@ Attention is causal, its keys and values shared by groups of heads, and position
 from functools import partial
 from typing import Any
 
-from fastprompt.backbones.causal import CausalBackbone, KeptLayer, attend
 from fastprompt.backbones.portable import activation, split_heads
+from fastprompt.backbones.portable_causal import CausalBackbone, KeptLayer, attend
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 
