@@ -24,7 +24,7 @@ _EXPORTS = {
             "BitFitConfig",
             "ManualConfig",
         ),
-        "fastprompt.config",
+        "fastprompt.methods.base",
     ),
     "PromptForSequenceClassification": "fastprompt.models.sequence_classification",
     "PromptForTokenClassification": "fastprompt.models.token_classification",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastprompt.config import METHODS, MethodConfig
 from fastprompt.errors import CheckpointError
+from fastprompt.methods.base import METHODS, MethodConfig
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.writing import as_json, make_folder, write_whole
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.cloze.template import written
-from fastprompt.config import METHODS, MethodConfig, method_config
 from fastprompt.data.lama import Facts, Relation, candidate_words, read_facts, read_relations
 from fastprompt.data.loading import make_dataloader
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, runtime
+from fastprompt.methods.base import METHODS, MethodConfig, method_config
 from fastprompt.metrics.ranks import WordRanks
 from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.optimization import LearningRateSchedule

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.cloze.verbalizer import read_verbalizer
-from fastprompt.config import ENCODERS, METHODS, POOLINGS, method_config
 from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS
+from fastprompt.methods.base import ENCODERS, METHODS, POOLINGS, method_config
 
 import yaml
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from fastprompt import interchange
 from fastprompt.checkpoints import Checkpoints, choose
-from fastprompt.config import method_config
 from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.loading import make_dataloader
 from fastprompt.data.squad import SquadData
@@ -24,6 +23,7 @@ from fastprompt.data.tasks import TaskData, load_task
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, nn, runtime
 from fastprompt.launch.world import is_first, place
+from fastprompt.methods.base import method_config
 from fastprompt.metrics.tasks import main_score, task_metrics
 from fastprompt.models.auto import load_prompt_model, model_class
 from fastprompt.models.base import PromptModel

@@ -10,7 +10,7 @@ from fastprompt.convert import paddlenlp
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import ops
 from fastprompt.interchange import read_prompt
-from fastprompt.prefix_layout import from_chunks, from_halves, to_chunks, to_halves
+from fastprompt.methods.p_tuning_v2.layout import from_chunks, from_halves, to_chunks, to_halves
 
 import ml_dtypes
 import numpy

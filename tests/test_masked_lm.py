@@ -8,8 +8,8 @@ from fastprompt.data.examples import ClozeTexts
 from fastprompt.data.loading import PadBatch
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
+from fastprompt.methods import shallow
 from fastprompt.metrics.accuracy import Accuracy
-from fastprompt.models import prompting
 from fastprompt.options import TrainOptions
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.running import evaluate_prompt, predict, train
@@ -148,7 +148,7 @@ def test_each_place_hands_its_gradient_to_its_pseudo_token():
             x.requires_grad_(True)
         if hasattr(x, "start_grad"):  # jittor's
             x.start_grad()
-    filled = prompting.fill_in(*tuned, ops.tensor(pseudo))
+    filled = shallow.fill_in(*tuned, ops.tensor(pseudo))
     loss = ops.sum(ops.reshape(filled * ops.tensor(weight), (-1,)), 0)
     of_words, of_prompt = ops.gradients(loss, tuned)
     assert (of_words == weight * (pseudo == 0)[..., None]).all()

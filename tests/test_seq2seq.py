@@ -6,12 +6,12 @@ import math
 import shutil
 
 import fastprompt as fp
-from fastprompt.config import PREFIX_PARTS, method_config
 from fastprompt.data.chat import write_instruction
 from fastprompt.data.encoding import encode
 from fastprompt.data.examples import TextToText
 from fastprompt.errors import CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import ops, optim
+from fastprompt.methods.base import PREFIX_PARTS, method_config
 from fastprompt.pretrained.checkpoint import Checkpoint
 
 import numpy

@@ -12,9 +12,9 @@ from typing import Any, TextIO
 from fastprompt import interchange
 from fastprompt.compare import parity, summary
 from fastprompt.compare.runs import Comparison, Run, carry_out
-from fastprompt.config import METHODS, method_config
 from fastprompt.errors import ConfigError, FastpromptError
 from fastprompt.framework import BACKENDS, is_installed
+from fastprompt.methods.base import METHODS, method_config
 from fastprompt.options import TrainOptions, add_arguments, over_file
 from fastprompt.run_folder import make_run_folder
 from fastprompt.writing import write_whole

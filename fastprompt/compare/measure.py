@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastprompt.config import method_config
 from fastprompt.errors import FastpromptError
+from fastprompt.methods.base import method_config
 
 import numpy
 from safetensors.numpy import load_file, save_file

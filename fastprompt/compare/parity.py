@@ -13,12 +13,12 @@ from typing import Any
 from fastprompt import interchange
 from fastprompt.compare.budgets import Difference, differences
 from fastprompt.compare.measure import Job, write_batches, write_jobs
-from fastprompt.config import MethodConfig, PTuningV2Config
 from fastprompt.data.loading import PadBatch, encode
 from fastprompt.data.sst2 import LabelledTexts, load_reviews
 from fastprompt.errors import BackendError, ConfigError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.launch.local import subprocesses
+from fastprompt.methods.base import MethodConfig, PTuningV2Config
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.writing import as_json, write_whole

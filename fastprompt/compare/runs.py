@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt import interchange
-from fastprompt.config import method_config
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.launch.local import subprocesses
+from fastprompt.methods.base import method_config
 from fastprompt.options import TrainOptions, as_arguments
 from fastprompt.run_folder import HISTORY_FILE, METRICS_FILE
 from fastprompt.writing import as_json, write_whole

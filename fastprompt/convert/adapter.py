@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastprompt.config import MethodConfig
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.interchange import SavedPrompt
+from fastprompt.methods.base import MethodConfig
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.family import geometry
 

@@ -8,7 +8,6 @@ moves positions too, where it counts places and not tokens.
 from pathlib import Path
 from typing import Any
 
-from fastprompt.config import MethodConfig, PromptTuningConfig, PTuningConfig, PTuningV2Config
 from fastprompt.convert.adapter import (
     check_sizes,
     classes_of,
@@ -23,7 +22,8 @@ from fastprompt.convert.adapter import (
 )
 from fastprompt.errors import CheckpointError
 from fastprompt.interchange import SavedPrompt, describe
-from fastprompt.prefix_layout import from_chunks, to_chunks
+from fastprompt.methods.base import MethodConfig, PromptTuningConfig, PTuningConfig, PTuningV2Config
+from fastprompt.methods.p_tuning_v2.layout import from_chunks, to_chunks
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.pretrained.family import geometry
 from fastprompt.writing import as_json

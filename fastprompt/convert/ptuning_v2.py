@@ -7,7 +7,6 @@ hidden states. Its RoBERTa classifier is a pooler and one layer, unlike transfor
 import importlib
 from pathlib import Path
 
-from fastprompt.config import PTuningV2Config
 from fastprompt.convert.adapter import (
     label_names,
     make_config,
@@ -21,7 +20,8 @@ from fastprompt.convert.adapter import (
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import is_installed
 from fastprompt.interchange import SavedPrompt, describe
-from fastprompt.prefix_layout import from_chunks, project, to_chunks
+from fastprompt.methods.base import PTuningV2Config
+from fastprompt.methods.p_tuning_v2.layout import from_chunks, project, to_chunks
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.pretrained.family import geometry
 from fastprompt.writing import as_json

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 from fastprompt import interchange
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.backbones.portable import Prefix, positions
-from fastprompt.config import MethodConfig, PTuningV2Config
 from fastprompt.errors import BackendError, CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import backend, nn, ops
-from fastprompt.initial_values import normal
-from fastprompt.models import prompting
+from fastprompt.methods import shallow
+from fastprompt.methods.base import MethodConfig, PTuningV2Config
+from fastprompt.methods.build import make_prompt
+from fastprompt.methods.initial_values import normal
 from fastprompt.models.heads import make_head
 from fastprompt.models.labels import label_names_of
-from fastprompt.models.making import make_prompt
 from fastprompt.models.tuned import TunedTensors
 from fastprompt.pretrained.checkpoint import Checkpoint
 
@@ -346,11 +346,11 @@ class PromptModel(TunedTensors, nn.Module):
         if config.prompt_kind == "shallow":
             words = self.backbone.word_embeddings()(input_ids)  # (B, T, embedding_size)
             if config.length_before:
-                inputs = prompting.lengthen(words, inputs, self.prompt())
+                inputs = shallow.lengthen(words, inputs, self.prompt())
             elif pseudo_tokens is None:
                 raise DataError("pseudo_tokens are missing: the template's places for the prompt.")
             else:
-                inputs["inputs_embeds"] = prompting.fill_in(words, self.prompt(), pseudo_tokens)
+                inputs["inputs_embeds"] = shallow.fill_in(words, self.prompt(), pseudo_tokens)
         else:
             inputs["input_ids"] = input_ids
         if config.prompt_kind == "deep":
@@ -364,14 +364,14 @@ class PromptModel(TunedTensors, nn.Module):
     def _spread(self, key: Any, value: Any, batch: int) -> Prefix:
         """Keys and values [layers, heads_kv, pre_seq_len, head_dim] as the backbone takes them."""
         dropout = self.method_config.prefix_dropout if self.training else 0.0
-        return prompting.deep_prefix(key, value, batch, dropout, self._bf16, self.method_config.shift_positions)
+        return shallow.deep_prefix(key, value, batch, dropout, self._bf16, self.method_config.shift_positions)
 
     def position_ids(self, inputs: dict[str, Any], input_ids: Any) -> dict[str, Any]:
         """{"position_ids"} where the backbone would count others by itself: of all that the attention mask of `inputs`
         is of."""
         family = self.backbone.family
         if family.causal and not family.alibi:
-            return {"position_ids": prompting.causal_positions(inputs["attention_mask"], self._shift)}
+            return {"position_ids": shallow.causal_positions(inputs["attention_mask"], self._shift)}
         if self._shift and not family.causal:
             return {"position_ids": positions(self.backbone.config, input_ids, input_ids, self._shift)}
         return {}
@@ -380,7 +380,7 @@ class PromptModel(TunedTensors, nn.Module):
         """The last hidden states and the mask of `backbone_inputs` -> what the head reads, in float32: (B, hidden), or
         (B, T, hidden) of all tokens where the task does not pool."""
         last = ops.cast(last, "float32") if self._bf16 else last
-        return prompting.pool(last, attention_mask, self.method_config.pooling, self.method_config.length_before)
+        return shallow.pool(last, attention_mask, self.method_config.pooling, self.method_config.length_before)
 
     def train_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
         """fastNLP's training step: {"loss"}.

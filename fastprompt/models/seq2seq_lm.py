@@ -5,10 +5,10 @@ from functools import cached_property
 from typing import Any
 
 from fastprompt.backbones.portable import Prefix
-from fastprompt.config import PREFIX_PARTS, MethodConfig, PTuningV2Config
 from fastprompt.data.encoding import IGNORED
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
+from fastprompt.methods.base import PREFIX_PARTS, MethodConfig, PTuningV2Config
 from fastprompt.models.base import ModelOutput
 from fastprompt.models.generation import DecoderReader
 from fastprompt.models.language_model import LanguageModel

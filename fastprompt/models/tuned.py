@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from fastprompt.config import MethodConfig
 from fastprompt.errors import TrainingError
 from fastprompt.framework import nn
+from fastprompt.methods.base import MethodConfig
 from fastprompt.pretrained.checkpoint import Checkpoint
 
 

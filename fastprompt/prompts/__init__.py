@@ -1,7 +1,7 @@
 """The prompt methods, one file each."""
 
-from fastprompt.prompts.embedding import PromptEmbedding
-from fastprompt.prompts.encoder import PromptEncoder
-from fastprompt.prompts.prefix import PrefixEncoder, PrefixEncoders
+from fastprompt.methods.p_tuning.encoder import PromptEncoder
+from fastprompt.methods.p_tuning_v2.prefix import PrefixEncoder, PrefixEncoders
+from fastprompt.methods.prompt_tuning.embedding import PromptEmbedding
 
 __all__ = ["PrefixEncoder", "PrefixEncoders", "PromptEmbedding", "PromptEncoder"]

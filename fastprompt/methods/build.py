@@ -3,13 +3,13 @@
 import dataclasses
 from typing import Any
 
-from fastprompt.config import MethodConfig, PromptTuningConfig
 from fastprompt.errors import ConfigError
 from fastprompt.framework import nn, ops
+from fastprompt.methods.base import MethodConfig, PromptTuningConfig
+from fastprompt.methods.prompt_tuning.embedding import tokens_of_text
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.prompts import PrefixEncoder, PrefixEncoders, PromptEmbedding, PromptEncoder
-from fastprompt.prompts.embedding import tokens_of_text
 
 import numpy
 

@@ -4,10 +4,10 @@ arXiv:2104.08691), of fastNLP's tutorial E2, and of P-Tuning v1 once its encoder
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastprompt.config import PromptTuningConfig, PTuningConfig, ShallowPrefixConfig
 from fastprompt.errors import ConfigError
 from fastprompt.framework import nn, ops
-from fastprompt.initial_values import generator, normal, uniform
+from fastprompt.methods.base import PromptTuningConfig, PTuningConfig, ShallowPrefixConfig
+from fastprompt.methods.initial_values import generator, normal, uniform
 
 import numpy
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fastprompt.config import PTuningV2Config
 from fastprompt.framework import nn, ops
-from fastprompt.initial_values import normal
-from fastprompt.prefix_layout import from_chunks, project, to_chunks
+from fastprompt.methods.base import PTuningV2Config
+from fastprompt.methods.initial_values import normal
+from fastprompt.methods.p_tuning_v2.layout import from_chunks, project, to_chunks
 
 import numpy
 

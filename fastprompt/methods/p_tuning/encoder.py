@@ -10,10 +10,10 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
-from fastprompt.config import PTuningConfig
 from fastprompt.framework import nn, ops
-from fastprompt.initial_values import normal, uniform
-from fastprompt.prompts import float64
+from fastprompt.methods.base import PTuningConfig
+from fastprompt.methods.initial_values import normal, uniform
+from fastprompt.methods.p_tuning import float64
 
 import numpy
 
