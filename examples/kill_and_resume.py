@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 import fastprompt as fp
 from fastprompt.checkpoints import find
-from fastprompt.trainer_state import read_state
+from fastprompt.saving.trainer_state import read_state
 for folder in find(Path(sys.argv[1])):
     read_state(folder)
     print(folder.name)

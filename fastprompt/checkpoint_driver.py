@@ -8,7 +8,7 @@ from fastprompt.errors import CheckpointError
 from fastprompt.framework import runtime
 from fastprompt.launch.world import is_first
 from fastprompt.models.base import PromptModel
-from fastprompt.trainer_state import read_state, write_state
+from fastprompt.saving.trainer_state import read_state, write_state
 
 
 class CheckpointFiles:

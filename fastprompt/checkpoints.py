@@ -10,7 +10,7 @@ from fastprompt.errors import CheckpointError, ConfigError, FastpromptError
 from fastprompt.launch.world import is_first, place
 from fastprompt.options import TrainOptions
 from fastprompt.progress import RunLog
-from fastprompt.trainer_state import read_state
+from fastprompt.saving.trainer_state import read_state
 
 from fastNLP import Callback
 

@@ -12,7 +12,7 @@ from fastprompt.errors import TrainingError
 from fastprompt.framework import ops
 from fastprompt.launch.world import is_first
 from fastprompt.optimization import LearningRateSchedule
-from fastprompt.writing import write_whole
+from fastprompt.saving.files import write_whole
 
 from fastNLP import Callback
 from rich.console import Console

@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastprompt import interchange
 from fastprompt.checkpoints import Checkpoints, choose
 from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.loading import make_dataloader
@@ -33,7 +32,9 @@ from fastprompt.predicting import Line, answer, batches, read_lines
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.progress import RunLog
-from fastprompt.run_folder import (
+from fastprompt.saving import prompt_file
+from fastprompt.saving.files import as_json, write_whole
+from fastprompt.saving.run_folder import (
     BEST,
     EVALUATIONS_FILE,
     HISTORY_FILE,
@@ -44,7 +45,6 @@ from fastprompt.run_folder import (
 )
 from fastprompt.selection import BestPrompt, Evaluations
 from fastprompt.training import evaluate, make_trainer
-from fastprompt.writing import as_json, write_whole
 
 import numpy
 
@@ -121,7 +121,7 @@ def load_model(options: TrainOptions, device: str, data: TaskData | None = None)
         "attention_probs_dropout_prob": options.attention_probs_dropout_prob,
         "backbone": options.backbone,
     }
-    if interchange.is_prompt(options.model_name_or_path):
+    if prompt_file.is_prompt(options.model_name_or_path):
         model = load_prompt_model(options.model_name_or_path, **settings)
         if data is not None:
             _check_fits(model, data, options)
@@ -391,8 +391,8 @@ def describe(model: PromptModel, device: str) -> dict[str, Any]:
 
 
 def _require_prompt(options: TrainOptions) -> None:
-    if not interchange.is_prompt(options.model_name_or_path):
-        raise ConfigError(f"{options.model_name_or_path} holds no prompt ({interchange.CONFIG_FILE}); train one first.")
+    if not prompt_file.is_prompt(options.model_name_or_path):
+        raise ConfigError(f"{options.model_name_or_path} holds no prompt ({prompt_file.CONFIG_FILE}); train one first.")
 
 
 def evaluate_prompt(options: TrainOptions) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import fastprompt as fp
 from fastprompt.framework import ops
-from fastprompt.interchange import read_prompt
+from fastprompt.saving.prompt_file import read_prompt
 
 import numpy
 import pytest

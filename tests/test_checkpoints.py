@@ -14,7 +14,7 @@ from fastprompt.checkpoints import find
 from fastprompt.errors import CheckpointError, ConfigError, TrainingError
 from fastprompt.models import sequence_classification
 from fastprompt.models.labels import CLASSES
-from fastprompt.trainer_state import read_state, write_state
+from fastprompt.saving.trainer_state import read_state, write_state
 
 import numpy
 import pytest
@@ -134,7 +134,7 @@ import shutil, subprocess, sys
 from pathlib import Path
 from fastprompt.checkpoints import find
 from fastprompt.cli import main
-from fastprompt.trainer_state import read_state
+from fastprompt.saving.trainer_state import read_state
 
 disk, left, size, *arguments = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={2**22}", "none", disk], check=True)

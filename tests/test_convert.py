@@ -9,8 +9,8 @@ import fastprompt as fp
 from fastprompt.convert import paddlenlp
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import ops
-from fastprompt.interchange import read_prompt
 from fastprompt.methods.p_tuning_v2.layout import from_chunks, from_halves, to_chunks, to_halves
+from fastprompt.saving.prompt_file import read_prompt
 
 import ml_dtypes
 import numpy

@@ -9,7 +9,7 @@ from fastprompt.data.chat import write_instruction
 from fastprompt.data.encoding import encode
 from fastprompt.data.instruction import load_instructions
 from fastprompt.errors import DataError
-from fastprompt.interchange import read_prompt
+from fastprompt.saving.prompt_file import read_prompt
 
 import numpy
 import pytest

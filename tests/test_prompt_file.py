@@ -6,9 +6,9 @@ import os
 import shutil
 
 import fastprompt as fp
-from fastprompt import interchange
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import BACKENDS, ops
+from fastprompt.saving import prompt_file
 
 import numpy
 import pytest
@@ -205,6 +205,6 @@ def test_load_prompt_replaces_what_was_tuned(saved, tiny):
 
 def test_the_format_of_a_later_version_is_refused(saved):
     content = json.loads((saved / "prompt_config.json").read_text())
-    content["format_version"] = interchange.FORMAT_VERSION + 1
+    content["format_version"] = prompt_file.FORMAT_VERSION + 1
     (saved / "prompt_config.json").write_text(json.dumps(content))
     assert "update fastprompt" in refused(saved)

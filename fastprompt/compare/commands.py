@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from fastprompt import interchange
 from fastprompt.compare import parity, summary
 from fastprompt.compare.runs import Comparison, Run, carry_out
 from fastprompt.errors import ConfigError, FastpromptError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.methods.base import METHODS, method_config
 from fastprompt.options import TrainOptions, add_arguments, over_file
-from fastprompt.run_folder import make_run_folder
-from fastprompt.writing import write_whole
+from fastprompt.saving import prompt_file
+from fastprompt.saving.files import write_whole
+from fastprompt.saving.run_folder import make_run_folder
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -59,8 +59,8 @@ def run_parity(arguments: dict[str, Any], results: TextIO) -> int:
     backends, output = tuple(arguments.pop("backends")), Path(arguments.pop("output_dir")).expanduser()
     given = over_file(arguments)
     options = TrainOptions(**given)
-    if prompt is not None and not interchange.is_prompt(prompt):
-        raise ConfigError(f"{prompt} holds no prompt ({interchange.CONFIG_FILE}); train one first.")
+    if prompt is not None and not prompt_file.is_prompt(prompt):
+        raise ConfigError(f"{prompt} holds no prompt ({prompt_file.CONFIG_FILE}); train one first.")
     fresh = any(name in given for name in _METHOD_OPTIONS if name not in ("seed", "learning_rate"))
     request = parity.ParityRequest(
         options.model_name_or_path,

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastprompt import interchange
 from fastprompt.compare.budgets import Difference, differences
 from fastprompt.compare.measure import Job, write_batches, write_jobs
 from fastprompt.data.loading import PadBatch, encode
@@ -21,7 +20,8 @@ from fastprompt.launch.local import subprocesses
 from fastprompt.methods.base import MethodConfig, PTuningV2Config
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
-from fastprompt.writing import as_json, write_whole
+from fastprompt.saving import prompt_file
+from fastprompt.saving.files import as_json, write_whole
 
 import numpy
 from rich.table import Table
@@ -57,12 +57,12 @@ class ParityRequest:
     seed: int = 11
 
     def __post_init__(self) -> None:
-        if self.prompt is None and interchange.is_prompt(self.model):
-            self.prompt, self.model = self.model, interchange.read_prompt(self.model).backbone_name
+        if self.prompt is None and prompt_file.is_prompt(self.model):
+            self.prompt, self.model = self.model, prompt_file.read_prompt(self.model).backbone_name
         if self.prompt is not None:
             if self.config is not None:
                 raise ConfigError(f"{self.prompt} is a saved prompt and brings its own method.")
-            saved = interchange.read_prompt(self.prompt)
+            saved = prompt_file.read_prompt(self.prompt)
             if saved.task != "sequence_classification" or saved.num_labels < 2:
                 raise ConfigError(f"{self.prompt} is for {saved.task}; parity measures classifiers of texts so far.")
             saved.check_backbone(Checkpoint(self.model))

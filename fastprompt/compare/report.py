@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fastprompt.compare import wording
 from fastprompt.errors import FastpromptError
-from fastprompt.writing import make_folder, write_whole
+from fastprompt.saving.files import make_folder, write_whole
 
 try:
     from fastprompt.compare import figures

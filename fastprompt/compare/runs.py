@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastprompt import interchange
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.launch.local import subprocesses
 from fastprompt.methods.base import method_config
 from fastprompt.options import TrainOptions, as_arguments
-from fastprompt.run_folder import HISTORY_FILE, METRICS_FILE
-from fastprompt.writing import as_json, write_whole
+from fastprompt.saving import prompt_file
+from fastprompt.saving.files import as_json, write_whole
+from fastprompt.saving.run_folder import HISTORY_FILE, METRICS_FILE
 
 PLAN_FILE = "compare.json"  # the options that all runs of a folder share
 RUNS = "runs"
@@ -86,7 +86,7 @@ class Comparison:
         self.seeds = self.seeds or [base.seed]
         for method in self.methods:
             method_config(method, **TrainOptions(**self.given, method=method).method_options())
-        if interchange.is_prompt(base.model_name_or_path):
+        if prompt_file.is_prompt(base.model_name_or_path):
             raise ConfigError(f"{base.model_name_or_path} is a saved prompt; compare starts from its backbone.")
         for name, values in (("backends", self.backends), ("methods", self.methods), ("seeds", self.seeds)):
             if len(set(values)) < len(values):

@@ -4,10 +4,10 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from fastprompt import interchange
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.pretrained.checkpoint import Checkpoint
-from fastprompt.writing import make_folder, refuse_to_replace, write_whole
+from fastprompt.saving import prompt_file
+from fastprompt.saving.files import make_folder, refuse_to_replace, write_whole
 
 KINDS = {"peft": "peft", "p-tuning-v2": "ptuning_v2", "paddlenlp": "paddlenlp"}
 
@@ -29,9 +29,9 @@ def import_prompt(
         CheckpointError: a file is missing, cut, of another kind, or does not fit the backbone.
     """
     source, output = _folders(source, output)
-    refuse_to_replace(output, (interchange.CONFIG_FILE, interchange.TENSOR_FILE), overwrite)
+    refuse_to_replace(output, (prompt_file.CONFIG_FILE, prompt_file.TENSOR_FILE), overwrite)
     saved = _door(kind, "read")(source, Checkpoint(model_name_or_path))
-    interchange.write_saved(saved, output)
+    prompt_file.write_saved(saved, output)
     return output
 
 
@@ -54,7 +54,7 @@ def export_prompt(
         CheckpointError: the prompt cannot be read, or has what the other tool cannot express.
     """
     source, output = _folders(source, output)
-    saved = interchange.read_prompt(source)
+    saved = prompt_file.read_prompt(source)
     checkpoint = Checkpoint(backbone or saved.backbone_name)
     saved.check_backbone(checkpoint)
     if output.resolve() == checkpoint.directory.resolve():

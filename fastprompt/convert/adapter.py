@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.errors import CheckpointError, ConfigError
-from fastprompt.interchange import SavedPrompt
 from fastprompt.methods.base import MethodConfig
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.family import geometry
+from fastprompt.saving.prompt_file import SavedPrompt
 
 import numpy
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from fastprompt.convert.adapter import check_sizes, make_config, prefix_sizes, refuse, setting, take
 from fastprompt.errors import CheckpointError
-from fastprompt.interchange import SavedPrompt, describe
 from fastprompt.methods.base import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.layout import from_halves, project, to_halves
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json
 from fastprompt.pretrained.family import geometry
-from fastprompt.writing import as_json
+from fastprompt.saving.files import as_json
+from fastprompt.saving.prompt_file import SavedPrompt, describe
 
 import ml_dtypes
 import numpy

@@ -21,12 +21,12 @@ from fastprompt.convert.adapter import (
     whole_head,
 )
 from fastprompt.errors import CheckpointError
-from fastprompt.interchange import SavedPrompt, describe
 from fastprompt.methods.base import MethodConfig, PromptTuningConfig, PTuningConfig, PTuningV2Config
 from fastprompt.methods.p_tuning_v2.layout import from_chunks, to_chunks
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.pretrained.family import geometry
-from fastprompt.writing import as_json
+from fastprompt.saving.files import as_json
+from fastprompt.saving.prompt_file import SavedPrompt, describe
 
 from safetensors.numpy import save
 

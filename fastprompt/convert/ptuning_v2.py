@@ -19,12 +19,12 @@ from fastprompt.convert.adapter import (
 )
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import is_installed
-from fastprompt.interchange import SavedPrompt, describe
 from fastprompt.methods.base import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.layout import from_chunks, project, to_chunks
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.pretrained.family import geometry
-from fastprompt.writing import as_json
+from fastprompt.saving.files import as_json
+from fastprompt.saving.prompt_file import SavedPrompt, describe
 
 import numpy
 from safetensors.numpy import save

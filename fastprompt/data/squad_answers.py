@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.data.squad_windows import SquadWindows, Window
-from fastprompt.writing import write_whole
+from fastprompt.saving.files import write_whole
 
 import numpy
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from fastprompt import interchange
 from fastprompt.errors import ConfigError
 from fastprompt.models.base import PromptModel
 from fastprompt.models.causal_lm import PromptForCausalLM
@@ -13,6 +12,7 @@ from fastprompt.models.question_answering import PromptForQuestionAnswering
 from fastprompt.models.seq2seq_lm import PromptForSeq2SeqLM
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
 from fastprompt.models.token_classification import PromptForTokenClassification
+from fastprompt.saving import prompt_file
 
 MODELS: dict[str, type[PromptModel]] = {
     kind.task: kind
@@ -50,4 +50,4 @@ def load_prompt_model(directory: str | Path, **options: Any) -> PromptModel:
         CheckpointError: there is no prompt, or something of it or of its backbone is missing or cut.
         ConfigError: this version has no model for its task.
     """
-    return model_class(interchange.saved_task(directory)).from_pretrained(directory, **options)
+    return model_class(prompt_file.saved_task(directory)).from_pretrained(directory, **options)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastprompt import interchange
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.backbones.portable import Prefix, positions
 from fastprompt.errors import CheckpointError, ConfigError
@@ -12,6 +11,7 @@ from fastprompt.framework import nn, ops
 from fastprompt.models.base import ModelOutput
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
 from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.saving import prompt_file
 
 
 class PromptBank(nn.Module):
@@ -38,7 +38,7 @@ class PromptBank(nn.Module):
         """
         if not prompts:
             raise ConfigError("A bank needs a prompt: PromptBank.from_pretrained({name: folder, ...}).")
-        bank = cls(Checkpoint(backbone or interchange.read_prompt(next(iter(prompts.values()))).backbone_name))
+        bank = cls(Checkpoint(backbone or prompt_file.read_prompt(next(iter(prompts.values()))).backbone_name))
         for name, directory in prompts.items():
             bank.add(name, directory)
         return bank
@@ -47,7 +47,7 @@ class PromptBank(nn.Module):
         """Load one more prompt; raises what `from_pretrained` raises."""
         if name in self._places:
             raise ConfigError(f"This bank has a prompt {name!r} already; give the one in {directory} another name.")
-        saved = interchange.read_prompt(directory)
+        saved = prompt_file.read_prompt(directory)
         saved.check_task(PromptForSequenceClassification.task)
         if saved.config.tunes_backbone:
             raise ConfigError(

@@ -5,7 +5,6 @@ import importlib
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fastprompt import interchange
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.backbones.portable import Prefix, positions
 from fastprompt.errors import BackendError, CheckpointError, ConfigError, DataError, TrainingError
@@ -18,6 +17,7 @@ from fastprompt.models.heads import make_head
 from fastprompt.models.labels import label_names_of
 from fastprompt.models.tuned import TunedTensors
 from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.saving import prompt_file
 
 import numpy
 
@@ -142,7 +142,7 @@ class PromptModel(TunedTensors, nn.Module):
         """
         if load_in_8bit and load_in_4bit:
             raise ConfigError("load_in_8bit and load_in_4bit exclude each other; choose one.")
-        saved = interchange.read_prompt(model_name_or_path) if interchange.is_prompt(model_name_or_path) else None
+        saved = prompt_file.read_prompt(model_name_or_path) if prompt_file.is_prompt(model_name_or_path) else None
         if saved is not None:
             if config is not None:
                 raise ConfigError(f"{model_name_or_path} is a saved prompt and brings its own configuration.")
@@ -432,7 +432,7 @@ class PromptModel(TunedTensors, nn.Module):
 
         Both are written whole or not at all; an earlier prompt in the folder is replaced.
         """
-        interchange.write_prompt(self, directory)
+        prompt_file.write_prompt(self, directory)
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model as ONNX for serving, its prompt baked in as constants; on torch only.
@@ -460,7 +460,7 @@ class PromptModel(TunedTensors, nn.Module):
         Raises:
             CheckpointError: the prompt is of another backbone, or its tensors do not fit.
         """
-        saved = interchange.read_prompt(directory)
+        saved = prompt_file.read_prompt(directory)
         saved.check_task(self.task)
         saved.check_backbone(self.checkpoint)
         self.load_tuned(saved)
@@ -477,7 +477,7 @@ class PromptModel(TunedTensors, nn.Module):
                 f"{saved.directory} holds a prompt without the encoder that this model makes its own with; "
                 f"open it with from_pretrained."
             )
-        names = interchange.prompt_tensors(self.method_config)
+        names = prompt_file.prompt_tensors(self.method_config)
         stored = {name: array for name, array in saved.tensors.items() if name not in names}
         if names and not self.has_encoder:
             if missing := [name for name in names if name not in saved.tensors]:

@@ -4,7 +4,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from fastprompt import interchange
 from fastprompt.cloze.template import Template
 from fastprompt.cloze.verbalizer import word_ids
 from fastprompt.errors import CheckpointError, ConfigError, DataError
@@ -13,6 +12,7 @@ from fastprompt.models.base import ModelOutput, PromptModel
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
 from fastprompt.pretrained.tokenizer import load_tokenizer
+from fastprompt.saving import prompt_file
 
 import numpy
 
@@ -67,7 +67,7 @@ class PromptForMaskedLM(PromptModel):
     def from_pretrained(cls, model_name_or_path: str | Path, *arguments: Any, **options: Any) -> "PromptForMaskedLM":
         """As `PromptModel.from_pretrained`; a head that the checkpoint does not bring is warned of."""
         model = super().from_pretrained(model_name_or_path, *arguments, **options)
-        if model.fresh_tensors() and not interchange.is_prompt(model_name_or_path):
+        if model.fresh_tensors() and not prompt_file.is_prompt(model_name_or_path):
             warnings.warn(
                 f"{model_name_or_path} has no masked-LM head of its own; a fresh one is trained along.", stacklevel=2
             )

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fastprompt.interchange import CONFIG_FILE, TENSOR_FILE
-from fastprompt.writing import make_folder, refuse_to_replace
+from fastprompt.saving.files import make_folder, refuse_to_replace
+from fastprompt.saving.prompt_file import CONFIG_FILE, TENSOR_FILE
 
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.jsonl"

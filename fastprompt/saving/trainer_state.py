@@ -7,8 +7,8 @@ from typing import Any
 
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import ops
-from fastprompt.interchange import CONFIG_FILE, TENSOR_FILE
-from fastprompt.writing import as_json, write_whole
+from fastprompt.saving.files import as_json, write_whole
+from fastprompt.saving.prompt_file import CONFIG_FILE, TENSOR_FILE
 
 import numpy
 from safetensors import SafetensorError

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fastprompt.errors import CheckpointError
 from fastprompt.methods.base import METHODS, MethodConfig
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
-from fastprompt.writing import as_json, make_folder, write_whole
+from fastprompt.saving.files import as_json, make_folder, write_whole
 
 import numpy
 from safetensors.numpy import save
