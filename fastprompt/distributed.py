@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from fastprompt.data.batching import LOSS_WEIGHT, LengthGroupedBatchSampler
+from fastprompt.data.sampler import LOSS_WEIGHT, LengthGroupedBatchSampler
 from fastprompt.framework import collective, nn, ops, optim
 from fastprompt.launch.world import place
 from fastprompt.optimization import tuned_by

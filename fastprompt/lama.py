@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.cloze.template import written
-from fastprompt.data.lama import Facts, Relation, candidate_words, read_facts, read_relations
-from fastprompt.data.loading import make_dataloader
+from fastprompt.data.dataloader import make_dataloader
+from fastprompt.data.readers.lama import Facts, Relation, candidate_words, read_facts, read_relations
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, runtime
 from fastprompt.methods.base import METHODS, MethodConfig, method_config

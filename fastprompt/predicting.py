@@ -6,11 +6,11 @@ from functools import partial, singledispatch
 from typing import Any
 
 from fastprompt.data.chat import CHAT_TEMPLATES
+from fastprompt.data.dataloader import PadBatch
 from fastprompt.data.encoding import IGNORED, encode
 from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
-from fastprompt.data.files import Place
-from fastprompt.data.loading import PadBatch
-from fastprompt.data.squad import SquadData, SquadQuestion
+from fastprompt.data.readers.files import Place
+from fastprompt.data.readers.squad import SquadData, SquadQuestion
 from fastprompt.data.squad_answers import best_spans, choose_answers
 from fastprompt.data.squad_windows import SquadWindows, make_windows
 from fastprompt.data.tasks import TaskData

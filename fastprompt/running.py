@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.checkpoints import Checkpoints, choose
+from fastprompt.data.dataloader import make_dataloader
 from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
-from fastprompt.data.loading import make_dataloader
-from fastprompt.data.squad import SquadData
+from fastprompt.data.readers.squad import SquadData
 from fastprompt.data.squad_windows import make_windows
 from fastprompt.data.tasks import TaskData, load_task
 from fastprompt.errors import ConfigError

@@ -5,9 +5,9 @@ import json
 import fastprompt as fp
 from fastprompt import lama
 from fastprompt.cloze.template import written
+from fastprompt.data.dataloader import PadBatch
 from fastprompt.data.encoding import encode
 from fastprompt.data.examples import ClozeTexts
-from fastprompt.data.loading import PadBatch
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
 from fastprompt.options import TrainOptions

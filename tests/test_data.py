@@ -4,9 +4,9 @@ import json
 from collections import Counter
 
 import fastprompt as fp
-from fastprompt.data.batching import LengthGroupedBatchSampler
-from fastprompt.data.loading import PadBatch
-from fastprompt.data.sst2 import LabelledTexts, read_labelled_tsv
+from fastprompt.data.dataloader import PadBatch
+from fastprompt.data.readers.sst2 import LabelledTexts, read_labelled_tsv
+from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import BACKENDS, ops
 

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import fastprompt as fp
-from fastprompt.data.batching import LengthGroupedBatchSampler
 from fastprompt.data.examples import LabelledTexts
+from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.errors import BackendError
 from fastprompt.launch.local import local
 from fastprompt.launch.subprocesses import environment

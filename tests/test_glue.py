@@ -6,9 +6,9 @@ from collections import Counter
 from types import SimpleNamespace
 
 from fastprompt.data.examples import LabelledTexts, MultipleChoices
-from fastprompt.data.files import Place
-from fastprompt.data.glue import GLUE, load_glue
-from fastprompt.data.superglue import SUPERGLUE, copa_from_rows, load_superglue, superglue_from_rows
+from fastprompt.data.readers.files import Place
+from fastprompt.data.readers.glue import GLUE, load_glue
+from fastprompt.data.readers.superglue import SUPERGLUE, copa_from_rows, load_superglue, superglue_from_rows
 from fastprompt.data.tasks import load_task
 from fastprompt.errors import ConfigError, DataError
 

@@ -4,7 +4,7 @@ import json
 from itertools import product
 
 import fastprompt as fp
-from fastprompt.data.batching import LengthGroupedBatchSampler
+from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import BACKENDS, loader, ops, optim
 from fastprompt.metrics.loss import MeanLoss

@@ -7,7 +7,7 @@ from pathlib import Path
 import fastprompt as fp
 from fastprompt.data.chat import write_instruction
 from fastprompt.data.encoding import encode
-from fastprompt.data.instruction import load_instructions
+from fastprompt.data.readers.instruction import load_instructions
 from fastprompt.errors import DataError
 from fastprompt.saving.prompt_file import read_prompt
 

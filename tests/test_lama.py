@@ -4,7 +4,7 @@ import json
 
 import fastprompt as fp
 from fastprompt import lama
-from fastprompt.data.lama import candidate_words, read_facts, read_relations
+from fastprompt.data.readers.lama import candidate_words, read_facts, read_relations
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.metrics.ranks import WordRanks

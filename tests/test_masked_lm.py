@@ -4,8 +4,8 @@ import json
 
 import fastprompt as fp
 from fastprompt.cloze.template import Template
+from fastprompt.data.dataloader import PadBatch
 from fastprompt.data.examples import ClozeTexts
-from fastprompt.data.loading import PadBatch
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.methods import shallow

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import fastprompt
-from fastprompt.data.batching import LengthGroupedBatchSampler
-from fastprompt.data.loading import PadBatch
+from fastprompt.data.dataloader import PadBatch
+from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.errors import DataError, TrainingError
 from fastprompt.framework import loader, nn, ops
 from fastprompt.metrics.accuracy import Accuracy

@@ -4,8 +4,8 @@ import json
 
 import fastprompt as fp
 from fastprompt.data.examples import LabelledTexts, MultipleChoices
-from fastprompt.data.own import load_own
-from fastprompt.data.squad import SquadData, SquadQuestion
+from fastprompt.data.readers.squad import SquadData, SquadQuestion
+from fastprompt.data.readers.tabular import load_own
 from fastprompt.data.squad_windows import make_windows
 from fastprompt.data.tasks import load_task
 from fastprompt.errors import ConfigError, DataError

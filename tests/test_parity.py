@@ -7,7 +7,7 @@ import itertools
 
 from fastprompt.compare.budgets import UPDATE, compare_gradients, compare_logits, compare_losses, largest
 from fastprompt.compare.measure import Job, write_batches, write_jobs
-from fastprompt.data.sst2 import load_reviews
+from fastprompt.data.readers.sst2 import load_reviews
 from fastprompt.framework import BACKENDS
 from fastprompt.pretrained.tokenizer import load_tokenizer
 

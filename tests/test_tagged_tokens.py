@@ -5,9 +5,9 @@ import sys
 from types import SimpleNamespace
 
 import fastprompt as fp
-from fastprompt.data.conll import load_ner, load_srl, read_conll, read_srl
 from fastprompt.data.encoding import encode
 from fastprompt.data.examples import TaggedTokens
+from fastprompt.data.readers.conll import load_ner, load_srl, read_conll, read_srl
 from fastprompt.data.tasks import load_task
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops

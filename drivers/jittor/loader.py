@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from fastprompt.data.batching import with_weight
+from fastprompt.data.sampler import with_weight
 from fastprompt.drivers.jittor import ops
 
 from fastNLP import JittorDataLoader

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from fastprompt.checkpoint_driver import CheckpointFiles
-from fastprompt.data.batching import LengthGroupedBatchSampler
+from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.distributed import ManyProcesses
 from fastprompt.drivers.torch import collective
 from fastprompt.drivers.torch.sharding import InStep, is_sharded, shard

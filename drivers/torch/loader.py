@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from fastprompt.data.batching import with_weight
+from fastprompt.data.sampler import with_weight
 
 from fastNLP import TorchDataLoader
 

@@ -8,7 +8,7 @@ do the embeddings and the head, which are tied in many a model.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fastprompt.data.batching import LOSS_WEIGHT
+from fastprompt.data.sampler import LOSS_WEIGHT
 from fastprompt.errors import ConfigError
 
 from torch import nn

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastprompt.data.conll import is_entity_tag
 from fastprompt.data.encoding import IGNORED
+from fastprompt.data.readers.conll import is_entity_tag
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
 from fastprompt.metrics.gathering import GatheredMetric

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.data.examples import Instructions
-from fastprompt.data.files import Place, find_split, load_saved, read_json, read_json_lines
+from fastprompt.data.readers.files import Place, find_split, load_saved, read_json, read_json_lines
 from fastprompt.errors import DataError
 
 _HELD_OUT = 20  # of so many rows the last is for evaluation where nobody has split them

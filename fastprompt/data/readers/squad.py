@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.data.examples import Selectable
-from fastprompt.data.files import Place, find_split, read_json
-from fastprompt.data.hub import load_from_hub
+from fastprompt.data.readers.files import Place, find_split, read_json
+from fastprompt.data.readers.hub import load_from_hub
 from fastprompt.errors import DataError
 
 VERSION_2 = {"squad": False, "squad_v2": True}  # data set -> whether questions may have no answer

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastprompt.data.examples import LabelledTexts, MultipleChoices
-from fastprompt.data.files import Place, find_split, read_json_lines
-from fastprompt.data.hub import load_from_hub
+from fastprompt.data.readers.files import Place, find_split, read_json_lines
+from fastprompt.data.readers.hub import load_from_hub
 from fastprompt.errors import DataError
 
 _TRUTH = ("False", "True")

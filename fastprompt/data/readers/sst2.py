@@ -4,7 +4,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from fastprompt.data.examples import LabelledTexts
-from fastprompt.data.glue import load_glue, read_glue
+from fastprompt.data.readers.glue import load_glue, read_glue
 
 
 def load_sst2(split: str, data_dir: str | Path | None = None) -> LabelledTexts:

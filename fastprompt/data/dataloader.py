@@ -73,7 +73,7 @@ def make_dataloader(
         max_length: cut texts to so many tokens.
         notes: gets a line about what is left out.
     """
-    from fastprompt.data.batching import LengthGroupedBatchSampler  # imports fastNLP, and with it the framework
+    from fastprompt.data.sampler import LengthGroupedBatchSampler  # imports fastNLP, and with it the framework
     from fastprompt.framework import loader
 
     if batch_size < 1:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastprompt.data.examples import LabelledTexts
-from fastprompt.data.files import read_tsv
-from fastprompt.data.hub import load_from_hub
+from fastprompt.data.readers.files import read_tsv
+from fastprompt.data.readers.hub import load_from_hub
 from fastprompt.errors import DataError
 
 _ENTAILMENT = ("entailment", "not_entailment")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.data.examples import LabelledTexts
-from fastprompt.data.files import (
+from fastprompt.data.readers.files import (
     Place,
     check_columns,
     find_split,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastprompt.data.examples import TaggedTokens
-from fastprompt.data.files import find_split, read_lines, shown
-from fastprompt.data.hub import load_from_hub
+from fastprompt.data.readers.files import find_split, read_lines, shown
+from fastprompt.data.readers.hub import load_from_hub
 from fastprompt.errors import DataError
 
 _SUFFIXES = (".txt", ".conll", ".tsv", ".bio")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastprompt.cloze.template import BLANK, TEXT
 from fastprompt.data.examples import ClozeTexts
-from fastprompt.data.files import Place, read_json_lines, read_lines, shown
+from fastprompt.data.readers.files import Place, read_json_lines, read_lines, shown
 from fastprompt.errors import DataError
 from fastprompt.pretrained.tokenizer import Tokenizer
 
