@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from fastprompt.convert.adapter import check_sizes, make_config, prefix_sizes, refuse, setting, take
+from fastprompt.convert.common import check_sizes, make_config, prefix_sizes, refuse, setting, take
 from fastprompt.errors import CheckpointError
 from fastprompt.methods.base import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.layout import from_halves, project, to_halves

@@ -8,7 +8,7 @@ moves positions too, where it counts places and not tokens.
 from pathlib import Path
 from typing import Any
 
-from fastprompt.convert.adapter import (
+from fastprompt.convert.common import (
     check_sizes,
     classes_of,
     label_names,

@@ -7,7 +7,7 @@ hidden states. Its RoBERTa classifier is a pooler and one layer, unlike transfor
 import importlib
 from pathlib import Path
 
-from fastprompt.convert.adapter import (
+from fastprompt.convert.common import (
     label_names,
     make_config,
     prefix_sizes,
