@@ -17,7 +17,7 @@ from fastprompt.data.tasks import TaskData
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
-from fastprompt.models.labels import LABELS, NUMBERS
+from fastprompt.models.outputs import LABELS, NUMBERS
 from fastprompt.options import TrainOptions
 from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
 

@@ -13,7 +13,7 @@ from fastprompt import checkpoints
 from fastprompt.checkpoints import find
 from fastprompt.errors import CheckpointError, ConfigError, TrainingError
 from fastprompt.models import sequence_classification
-from fastprompt.models.labels import CLASSES
+from fastprompt.models.outputs import CLASSES
 from fastprompt.saving.trainer_state import read_state, write_state
 
 import numpy

@@ -14,8 +14,8 @@ from fastprompt.methods.base import MethodConfig, PTuningV2Config
 from fastprompt.methods.build import make_prompt
 from fastprompt.methods.initial_values import normal
 from fastprompt.models.heads import make_head
-from fastprompt.models.labels import label_names_of
-from fastprompt.models.tuned import TunedTensors
+from fastprompt.models.outputs import label_names_of
+from fastprompt.models.trainable import TunedTensors
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file
 

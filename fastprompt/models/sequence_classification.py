@@ -4,8 +4,8 @@ from typing import Any
 
 from fastprompt.framework import ops
 from fastprompt.models.base import ModelOutput, PromptModel
-from fastprompt.models.labels import CLASSES, LABELS, NUMBERS, label_names_of, problem_type_of
 from fastprompt.models.losses import class_loss, multi_label_loss, regression_loss
+from fastprompt.models.outputs import CLASSES, LABELS, NUMBERS, label_names_of, problem_type_of
 
 _LOSSES = {CLASSES: class_loss, LABELS: multi_label_loss, NUMBERS: regression_loss}
 
