@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 def run_fastprompt(options: argparse.Namespace, first: int) -> float:
     """Samples per second of `options.samples` training sentences from `first` on."""
     from fastprompt.optimization import LearningRateSchedule
-    from fastprompt.options import TrainOptions
+    from fastprompt.options.parsing import TrainOptions
     from fastprompt.progress import RunLog
     from fastprompt.training import make_trainer
 

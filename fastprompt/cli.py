@@ -19,7 +19,7 @@ from fastprompt.errors import ConfigError, DataError, FastpromptError, LostProce
 from fastprompt.framework import backend, set_backend
 from fastprompt.launch.local import local
 from fastprompt.launch.world import is_first, place
-from fastprompt.options import TrainOptions, add_arguments, as_arguments, gather, over_file
+from fastprompt.options.parsing import TrainOptions, add_arguments, as_arguments, gather, over_file
 
 from rich.console import Console
 from rich.table import Table

@@ -19,7 +19,7 @@ from fastprompt.methods.base import METHODS, MethodConfig, method_config
 from fastprompt.metrics.ranks import WordRanks
 from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.optimization import LearningRateSchedule
-from fastprompt.options import TrainOptions
+from fastprompt.options.parsing import TrainOptions
 from fastprompt.pretrained.checkpoint import Checkpoint, locate, read_json
 from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
 from fastprompt.progress import RunLog

@@ -18,7 +18,7 @@ from fastprompt.errors import DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.outputs import LABELS, NUMBERS
-from fastprompt.options import TrainOptions
+from fastprompt.options.parsing import TrainOptions
 from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
 
 import numpy

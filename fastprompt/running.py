@@ -27,7 +27,7 @@ from fastprompt.metrics.tasks import main_score, task_metrics
 from fastprompt.models.auto import load_prompt_model, model_class
 from fastprompt.models.base import PromptModel
 from fastprompt.optimization import LearningRateSchedule
-from fastprompt.options import TrainOptions
+from fastprompt.options.parsing import TrainOptions
 from fastprompt.predicting import Line, answer, batches, read_lines
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer

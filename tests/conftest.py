@@ -76,7 +76,7 @@ def command():
 def train_here():
     """train_here(*arguments): what `fastprompt train` does, in this process; a child takes seconds to start."""
     from fastprompt.cli import make_parser
-    from fastprompt.options import gather
+    from fastprompt.options.parsing import gather
     from fastprompt.running import train
 
     def run(*arguments):

@@ -9,7 +9,7 @@ import time
 
 import fastprompt as fp
 from fastprompt.errors import ConfigError
-from fastprompt.options import TrainOptions, gather
+from fastprompt.options.parsing import TrainOptions, gather
 
 import pytest
 

@@ -9,7 +9,7 @@ from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import BACKENDS, loader, ops, optim
 from fastprompt.metrics.loss import MeanLoss
 from fastprompt.models.auto import MODELS
-from fastprompt.options import TrainOptions
+from fastprompt.options.parsing import TrainOptions
 from fastprompt.running import predict
 
 import numpy

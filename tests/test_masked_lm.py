@@ -10,7 +10,7 @@ from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.methods import shallow
 from fastprompt.metrics.accuracy import Accuracy
-from fastprompt.options import TrainOptions
+from fastprompt.options.parsing import TrainOptions
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.running import evaluate_prompt, predict, train
 from fastprompt.training import evaluate

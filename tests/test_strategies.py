@@ -3,7 +3,7 @@
 import json
 
 from fastprompt.errors import ConfigError
-from fastprompt.options import TrainOptions, gather, recipes
+from fastprompt.options.parsing import TrainOptions, gather, recipes
 from fastprompt.running import predict
 
 import pytest

@@ -5,7 +5,7 @@ import json
 import fastprompt as fp
 from fastprompt import running
 from fastprompt.errors import ConfigError, DataError
-from fastprompt.options import TrainOptions
+from fastprompt.options.parsing import TrainOptions
 
 import pytest
 

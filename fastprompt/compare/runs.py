@@ -13,7 +13,7 @@ from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.launch.local import subprocesses
 from fastprompt.methods.base import method_config
-from fastprompt.options import TrainOptions, as_arguments
+from fastprompt.options.parsing import TrainOptions, as_arguments
 from fastprompt.saving import prompt_file
 from fastprompt.saving.files import as_json, write_whole
 from fastprompt.saving.run_folder import HISTORY_FILE, METRICS_FILE

@@ -11,7 +11,7 @@ from typing import Any
 from fastprompt.compare.budgets import LOSSES, loss_differences
 from fastprompt.compare.runs import Comparison, Run
 from fastprompt.doctor import package_versions
-from fastprompt.options import TrainOptions
+from fastprompt.options.parsing import TrainOptions
 
 import numpy
 
