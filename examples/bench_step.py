@@ -33,7 +33,7 @@ def random_batch(length: int) -> dict[str, numpy.ndarray]:
 def fastprompt_step(model_name: str, length: int) -> Callable[[], float]:
     """One whole training step (forward, backward, AdamW) of this process's framework; returns its loss."""
     from fastprompt.framework import ops
-    from fastprompt.training import get_driver
+    from fastprompt.training.trainer import get_driver
 
     model = fp.PromptForSequenceClassification.from_pretrained(model_name, fp.PTuningV2Config(pre_seq_len=PRE_SEQ_LEN))
     driver = get_driver(model)

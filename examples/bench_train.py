@@ -21,10 +21,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 
 def run_fastprompt(options: argparse.Namespace, first: int) -> float:
     """Samples per second of `options.samples` training sentences from `first` on."""
-    from fastprompt.optimization import LearningRateSchedule
     from fastprompt.options.parsing import TrainOptions
-    from fastprompt.progress import RunLog
-    from fastprompt.training import make_trainer
+    from fastprompt.training.optimization import LearningRateSchedule
+    from fastprompt.training.progress import RunLog
+    from fastprompt.training.trainer import make_trainer
 
     model = fp.PromptForSequenceClassification.from_pretrained(options.model, fp.PTuningV2Config(), bf16=True)
     rows = fp.load_sst2("train", options.data_dir)

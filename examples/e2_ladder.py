@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import fastprompt as fp  # before fastNLP
 from fastprompt.framework import runtime
-from fastprompt.training import evaluate
+from fastprompt.training.trainer import evaluate
 
 from fastNLP import Trainer
 from fastNLP.core.log import logger

@@ -26,7 +26,7 @@ CHECK = """
 import sys
 from pathlib import Path
 import fastprompt as fp
-from fastprompt.checkpoints import find
+from fastprompt.training.checkpointing import find
 from fastprompt.saving.trainer_state import read_state
 for folder in find(Path(sys.argv[1])):
     read_state(folder)

@@ -8,7 +8,7 @@ from typing import Any
 from fastprompt.data.sampler import LOSS_WEIGHT, LengthGroupedBatchSampler
 from fastprompt.framework import collective, nn, ops, optim
 from fastprompt.launch.world import place
-from fastprompt.optimization import tuned_by
+from fastprompt.training.optimization import tuned_by
 
 import numpy
 from fastNLP.envs import FASTNLP_NO_SYNC

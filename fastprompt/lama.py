@@ -18,16 +18,16 @@ from fastprompt.framework import backend, runtime
 from fastprompt.methods.base import METHODS, MethodConfig, method_config
 from fastprompt.metrics.ranks import WordRanks
 from fastprompt.models.masked_lm import PromptForMaskedLM
-from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options.parsing import TrainOptions
 from fastprompt.pretrained.checkpoint import Checkpoint, locate, read_json
 from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
-from fastprompt.progress import RunLog
 from fastprompt.running import choose_device, describe
 from fastprompt.saving.files import as_json, write_whole
 from fastprompt.saving.run_folder import BEST, EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE, RUN_FILES, make_run_folder
-from fastprompt.selection import BestPrompt, Evaluations
-from fastprompt.training import evaluate, make_trainer
+from fastprompt.training.evaluation import BestPrompt, Evaluations
+from fastprompt.training.optimization import LearningRateSchedule
+from fastprompt.training.progress import RunLog
+from fastprompt.training.trainer import evaluate, make_trainer
 
 RUN_FILE = "lama.json"  # the options that its relations were run with
 SCORES = ("p_at_1", "p_at_10", "mrr")

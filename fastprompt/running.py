@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastprompt.checkpoints import Checkpoints, choose
 from fastprompt.data.dataloader import make_dataloader
 from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, TaggedTokens
 from fastprompt.data.readers.squad import SquadData
@@ -26,12 +25,10 @@ from fastprompt.methods.base import method_config
 from fastprompt.metrics.tasks import main_score, task_metrics
 from fastprompt.models.auto import load_prompt_model, model_class
 from fastprompt.models.base import PromptModel
-from fastprompt.optimization import LearningRateSchedule
 from fastprompt.options.parsing import TrainOptions
 from fastprompt.predicting import Line, answer, batches, read_lines
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
-from fastprompt.progress import RunLog
 from fastprompt.saving import prompt_file
 from fastprompt.saving.files import as_json, write_whole
 from fastprompt.saving.run_folder import (
@@ -43,8 +40,11 @@ from fastprompt.saving.run_folder import (
     RUN_FILES,
     make_run_folder,
 )
-from fastprompt.selection import BestPrompt, Evaluations
-from fastprompt.training import evaluate, make_trainer
+from fastprompt.training.checkpointing import Checkpoints, choose
+from fastprompt.training.evaluation import BestPrompt, Evaluations
+from fastprompt.training.optimization import LearningRateSchedule
+from fastprompt.training.progress import RunLog
+from fastprompt.training.trainer import evaluate, make_trainer
 
 import numpy
 

@@ -9,12 +9,12 @@ import sys
 import time
 
 import fastprompt as fp
-from fastprompt import checkpoints
-from fastprompt.checkpoints import find
 from fastprompt.errors import CheckpointError, ConfigError, TrainingError
 from fastprompt.models import sequence_classification
 from fastprompt.models.outputs import CLASSES
 from fastprompt.saving.trainer_state import read_state, write_state
+from fastprompt.training.checkpointing import find
+from fastprompt.training.trainer import checkpointing
 
 import numpy
 import pytest
@@ -132,7 +132,7 @@ def test_only_the_newest_are_kept_where_a_limit_is_set(train_here, task, tmp_pat
 FULL_DISK = """
 import shutil, subprocess, sys
 from pathlib import Path
-from fastprompt.checkpoints import find
+from fastprompt.training.checkpointing import find
 from fastprompt.cli import main
 from fastprompt.saving.trainer_state import read_state
 
@@ -187,9 +187,9 @@ def test_a_kill_while_an_old_checkpoint_goes_leaves_none_in_pieces(tmp_path, mon
             (folder / "a").unlink()
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints.shutil, "rmtree", killed)
+    monkeypatch.setattr(checkpointing.shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        checkpoints._remove(old)
+        checkpointing._remove(old)
     assert find(tmp_path) == []
 
 

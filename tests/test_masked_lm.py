@@ -13,7 +13,7 @@ from fastprompt.metrics.accuracy import Accuracy
 from fastprompt.options.parsing import TrainOptions
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.running import evaluate_prompt, predict, train
-from fastprompt.training import evaluate
+from fastprompt.training.trainer import evaluate
 
 import numpy
 import pytest

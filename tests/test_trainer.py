@@ -8,8 +8,8 @@ import fastprompt as fp
 from fastprompt.errors import BackendError, ConfigError, TrainingError
 from fastprompt.framework import ops, optim
 from fastprompt.metrics.tasks import task_metrics
-from fastprompt.optimization import SCHEDULES, LearningRateSchedule
-from fastprompt.training import evaluate
+from fastprompt.training.optimization import SCHEDULES, LearningRateSchedule
+from fastprompt.training.trainer import evaluate
 
 import numpy
 import pytest
@@ -159,7 +159,7 @@ def test_a_device_that_is_not_there_is_refused(tiny):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny, tmp_path):
-    from fastprompt.progress import RunLog
+    from fastprompt.training.progress import RunLog
 
     model = make_model(tiny["bert"])
     schedule = LearningRateSchedule(1e30, "constant")

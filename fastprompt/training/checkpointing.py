@@ -9,8 +9,8 @@ from typing import Any
 from fastprompt.errors import CheckpointError, ConfigError, FastpromptError
 from fastprompt.launch.world import is_first, place
 from fastprompt.options.parsing import TrainOptions
-from fastprompt.progress import RunLog
 from fastprompt.saving.trainer_state import read_state
+from fastprompt.training.progress import RunLog
 
 from fastNLP import Callback
 

@@ -11,8 +11,8 @@ from typing import Any, TextIO
 from fastprompt.errors import TrainingError
 from fastprompt.framework import ops
 from fastprompt.launch.world import is_first
-from fastprompt.optimization import LearningRateSchedule
 from fastprompt.saving.files import write_whole
+from fastprompt.training.optimization import LearningRateSchedule
 
 from fastNLP import Callback
 from rich.console import Console

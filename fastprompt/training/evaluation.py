@@ -11,7 +11,7 @@ from typing import Any
 from fastprompt.errors import ConfigError
 from fastprompt.launch.world import is_first
 from fastprompt.models.base import PromptModel
-from fastprompt.progress import RunLog, reopen
+from fastprompt.training.progress import RunLog, reopen
 
 from fastNLP import Callback
 from fastNLP.core.utils.exceptions import EarlyStopException
