@@ -20,13 +20,13 @@ from fastprompt.data.squad_windows import make_windows
 from fastprompt.data.tasks import TaskData, load_task
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, nn, runtime
+from fastprompt.inference.answers import Line, answer, batches, read_lines
 from fastprompt.launch.world import is_first, place
 from fastprompt.methods.base import method_config
 from fastprompt.metrics.tasks import main_score, task_metrics
 from fastprompt.models.auto import load_prompt_model, model_class
 from fastprompt.models.base import PromptModel
 from fastprompt.options.parsing import TrainOptions
-from fastprompt.predicting import Line, answer, batches, read_lines
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.saving import prompt_file
