@@ -135,9 +135,9 @@ def _train(arguments: dict[str, Any], results: TextIO) -> int:
         if place().size > 1:
             raise ConfigError(f"--num_processes is {count}, and a launcher started {place().size}; leave it off.")
         return local.run(backend(), count, options.device, ["train", *as_arguments(given)], results)
-    from fastprompt import running
+    from fastprompt.commands import train
 
-    metrics = running.train(options)
+    metrics = train.train(options)
     _print_mapping(metrics, results)
     if options.task_name == "instruction":
         _print_costs(metrics, results)
@@ -157,7 +157,7 @@ def _print_costs(metrics: dict[str, Any], results: TextIO) -> None:
 
 
 def _train_lama(options: TrainOptions, results: TextIO) -> int:
-    from fastprompt import lama
+    from fastprompt.commands import lama
 
     rows, metrics = lama.run(options)
     table = Table("relation", "", "P@1", "P@10", "MRR", "facts", "left out")
@@ -173,9 +173,9 @@ def _train_lama(options: TrainOptions, results: TextIO) -> int:
 
 def _evaluate(arguments: dict[str, Any], results: TextIO) -> int:
     options = _options(arguments)
-    from fastprompt import running
+    from fastprompt.commands import train
 
-    _print_mapping(running.evaluate_prompt(options), results)
+    _print_mapping(train.evaluate_prompt(options), results)
     return 0
 
 
@@ -183,10 +183,10 @@ def _predict(arguments: dict[str, Any], results: TextIO) -> int:
     source, form = arguments.pop("input"), arguments.pop("format")
     version_2 = arguments.pop("version_2_with_negative")
     options = _options(arguments)
-    from fastprompt import running
+    from fastprompt.commands import train
 
     structured = source is not None and source.endswith(".jsonl")
-    answers = running.predict(options, _lines(source), structured=structured, version_2=version_2)
+    answers = train.predict(options, _lines(source), structured=structured, version_2=version_2)
     if form == "jsonl":
         for found in answers:
             print(json.dumps(found, ensure_ascii=False), file=results, flush=True)
@@ -251,7 +251,7 @@ def _convert(arguments: dict[str, Any], results: TextIO) -> int:
 
 
 def _doctor(arguments: dict[str, Any], results: TextIO) -> int:
-    from fastprompt import doctor
+    from fastprompt.commands import doctor
 
     versions, frameworks = doctor.report()
     console = Console(file=results, markup=False, highlight=False)

@@ -76,8 +76,8 @@ def command():
 def train_here():
     """train_here(*arguments): what `fastprompt train` does, in this process; a child takes seconds to start."""
     from fastprompt.cli import make_parser
+    from fastprompt.commands.train import train
     from fastprompt.options.parsing import gather
-    from fastprompt.running import train
 
     def run(*arguments):
         given = vars(make_parser().parse_args(["train", *map(str, arguments)]))

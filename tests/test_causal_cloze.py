@@ -3,8 +3,8 @@
 import json
 
 import fastprompt as fp
-from fastprompt import lama
 from fastprompt.cloze.template import written
+from fastprompt.commands import lama
 from fastprompt.data.dataloader import PadBatch
 from fastprompt.data.encoding import encode
 from fastprompt.data.examples import ClozeTexts

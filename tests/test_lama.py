@@ -3,7 +3,7 @@
 import json
 
 import fastprompt as fp
-from fastprompt import lama
+from fastprompt.commands import lama
 from fastprompt.data.readers.lama import candidate_words, read_facts, read_relations
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops

@@ -4,6 +4,7 @@ import json
 
 import fastprompt as fp
 from fastprompt.cloze.template import Template
+from fastprompt.commands.train import evaluate_prompt, predict, train
 from fastprompt.data.dataloader import PadBatch
 from fastprompt.data.examples import ClozeTexts
 from fastprompt.errors import CheckpointError, ConfigError, DataError
@@ -12,7 +13,6 @@ from fastprompt.methods import shallow
 from fastprompt.metrics.accuracy import Accuracy
 from fastprompt.options.parsing import TrainOptions
 from fastprompt.pretrained.tokenizer import load_tokenizer
-from fastprompt.running import evaluate_prompt, predict, train
 from fastprompt.training.trainer import evaluate
 
 import numpy

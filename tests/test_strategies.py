@@ -2,9 +2,9 @@
 
 import json
 
+from fastprompt.commands.train import predict
 from fastprompt.errors import ConfigError
 from fastprompt.options.parsing import TrainOptions, gather, recipes
-from fastprompt.running import predict
 
 import pytest
 

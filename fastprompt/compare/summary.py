@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from fastprompt.commands.doctor import package_versions
 from fastprompt.compare.budgets import LOSSES, loss_differences
 from fastprompt.compare.runs import Comparison, Run
-from fastprompt.doctor import package_versions
 from fastprompt.options.parsing import TrainOptions
 
 import numpy

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.cloze.template import written
+from fastprompt.commands.train import choose_device, describe
 from fastprompt.data.dataloader import make_dataloader
 from fastprompt.data.readers.lama import Facts, Relation, candidate_words, read_facts, read_relations
 from fastprompt.errors import ConfigError
@@ -21,7 +22,6 @@ from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.options.parsing import TrainOptions
 from fastprompt.pretrained.checkpoint import Checkpoint, locate, read_json
 from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
-from fastprompt.running import choose_device, describe
 from fastprompt.saving.files import as_json, write_whole
 from fastprompt.saving.run_folder import BEST, EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE, RUN_FILES, make_run_folder
 from fastprompt.training.evaluation import BestPrompt, Evaluations
