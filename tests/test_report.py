@@ -9,7 +9,7 @@ import re
 import shutil
 from itertools import pairwise
 
-from fastprompt.compare import figures, report, wording
+from fastprompt.compare.report.page import figures, page, text
 from fastprompt.errors import CheckpointError, ConfigError
 
 import matplotlib
@@ -193,7 +193,7 @@ def pages(tmp_path_factory):
 
     def page(case):
         if case not in written:
-            written[case] = report.write_report(CASES[case](), tmp_path_factory.mktemp("report"))
+            written[case] = page.write_report(CASES[case](), tmp_path_factory.mktemp("report"))
         return written[case]
 
     return page
@@ -227,7 +227,7 @@ def text_of(page):
     ],
 )
 def test_one_sentence_says_what_was_compared_and_how_it_went(made, said):
-    sentence = wording.summary(made_report(steps=20, **made)).replace("\u00a0", " ")
+    sentence = text.summary(made_report(steps=20, **made)).replace("\u00a0", " ")
     assert said in sentence
     assert sentence.count(".") - len(re.findall(r"\d\.\d", sentence)) == 1
 
@@ -235,7 +235,7 @@ def test_one_sentence_says_what_was_compared_and_how_it_went(made, said):
 def test_a_loss_that_is_no_number_breaks_its_budget():
     made = made_report(steps=5)
     made["loss_differences"][0] |= {"largest": math.nan, "values": [0.0, math.nan, 1e-7, 1e-7, 1e-7]}
-    assert "the losses of paddle depart from torch's by up to not finite" in wording.summary(made)
+    assert "the losses of paddle depart from torch's by up to not finite" in text.summary(made)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_loss_that_is_no_number_breaks_its_budget():
     [(0.0, "0"), (1e-4, "10⁻⁴"), (1.23e-6, "1.2 × 10⁻⁶"), (0.3, "3.0 × 10⁻¹"), (math.inf, "not finite")],
 )
 def test_small_numbers_are_written_as_powers_of_ten(value, written):
-    assert wording.scientific(value).replace("\u202f", " ") == written
+    assert text.scientific(value).replace("\u202f", " ") == written
 
 
 def test_the_table_rounds_and_groups_its_numbers(tmp_path):
@@ -251,7 +251,7 @@ def test_the_table_rounds_and_groups_its_numbers(tmp_path):
     for entry in made["summary"]:
         entry["values"]["accuracy"] = {"mean": 0.81949, "deviation": 0.0041, "count": 2}
         entry["values"]["peak_memory_mb"] = {"mean": 21955.4, "deviation": 3.2, "count": 2}
-    said = text_of(report.write_report(made, tmp_path)).replace("\u202f", " ")
+    said = text_of(page.write_report(made, tmp_path)).replace("\u202f", " ")
     assert said.count("0.819 ± 0.004") == 3
     assert said.count("21,955 ± 3") == 3
     assert said.count("92,930") == 3
@@ -272,13 +272,13 @@ def test_failures_stand_with_their_reasons(pages):
 
 def test_what_breaks_a_budget_is_marked_by_words(tmp_path):
     made = made_report(methods=METHODS[:1], steps=5, broken=("paddle",))
-    page = report.write_report(made, tmp_path).read_text(encoding="utf-8")
+    page = page.write_report(made, tmp_path).read_text(encoding="utf-8")
     cells = re.findall(r'<td class="number[^>]*data-label="(\w+)"><span><strong>over budget</strong> ([^<]*)<', page)
     broken = made["parity"][0]["broken"]
     assert {name for name, _ in cells} == {"paddle"}
     # Its two tensors, and the worst of all gradients.
     assert len(cells) == len(broken) + 1 == 3
-    assert {wording.scientific(entry["value"]) for entry in broken} == {value for _, value in cells}
+    assert {text.scientific(entry["value"]) for entry in broken} == {value for _, value in cells}
 
 
 def test_a_framework_whose_parity_failed_is_named(tmp_path):
@@ -287,7 +287,7 @@ def test_a_framework_whose_parity_failed_is_named(tmp_path):
         made_parity(random.Random(1), ("torch", "paddle"), "p-tuning-v2", failed={"jittor": "no compiler"})
     ]
     made["parity"][0]["backends"].append("jittor")
-    said = text_of(report.write_report(made, tmp_path))
+    said = text_of(page.write_report(made, tmp_path))
     assert "Not measured for jittor" in said
     assert "jittor failed: no compiler" in said
     assert "parity could not be measured for jittor" in said
@@ -315,7 +315,7 @@ def test_figures_are_described_by_what_they_show(pages):
 def test_what_others_wrote_is_no_markup(tmp_path):
     evil = "<script>alert(1)</script>&$x_1$"
     made = made_report(methods=(evil,), steps=5, failed={("paddle", evil, 11)})
-    page = report.write_report(made, tmp_path)
+    page = page.write_report(made, tmp_path)
     assert "<script" not in page.read_text(encoding="utf-8")
     assert evil in text_of(page)
 
@@ -381,8 +381,8 @@ def test_names_at_the_ends_of_lines_do_not_cover_one_another():
 
 def test_pngs_lie_beside_the_page(pages):
     folder = pages("usual").parent
-    assert sorted(path.name for path in folder.iterdir()) == sorted((report.REPORT_FILE, *report.FIGURE_FILES))
-    for name in report.FIGURE_FILES:
+    assert sorted(path.name for path in folder.iterdir()) == sorted((page.REPORT_FILE, *page.FIGURE_FILES))
+    for name in page.FIGURE_FILES:
         with Image.open(folder / name) as image:
             image.load()
             assert image.format == "PNG"
@@ -392,9 +392,9 @@ def test_pngs_lie_beside_the_page(pages):
 
 def test_the_same_report_makes_the_same_files_whatever_the_users_settings(tmp_path):
     made = made_report(steps=20, methods=METHODS[:1])
-    first = report.write_report(made, tmp_path / "first").parent
+    first = page.write_report(made, tmp_path / "first").parent
     with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30, "axes.grid": True, "svg.hashsalt": None}):
-        second = report.write_report(made, tmp_path / "second").parent
+        second = page.write_report(made, tmp_path / "second").parent
     assert {path.name: path.read_bytes() for path in first.iterdir()} == {
         path.name: path.read_bytes() for path in second.iterdir()
     }
@@ -404,20 +404,20 @@ def test_the_same_report_makes_the_same_files_whatever_the_users_settings(tmp_pa
 
 
 def test_figures_of_an_earlier_report_go(tmp_path):
-    report.write_report(made_report(steps=5), tmp_path)
-    report.write_report(made_report(steps=5, failed=EVERYTHING), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [report.REPORT_FILE]
+    page.write_report(made_report(steps=5), tmp_path)
+    page.write_report(made_report(steps=5, failed=EVERYTHING), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [page.REPORT_FILE]
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ConfigError, match="cannot be made") as caught:
-        report.write_report(made_report(steps=5), tmp_path / "taken")
+        page.write_report(made_report(steps=5), tmp_path / "taken")
     assert "\n" not in str(caught.value)
 
 
 def test_a_disk_that_fills_up_leaves_the_earlier_report(tmp_path, monkeypatch):
-    report.write_report(made_report(steps=5, methods=METHODS[:1], seeds=(11,)), tmp_path)
+    page.write_report(made_report(steps=5, methods=METHODS[:1], seeds=(11,)), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     written = []
 
@@ -428,7 +428,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_report(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match="No space left on device") as caught:
-        report.write_report(made_report(steps=9, methods=METHODS[:1], seeds=(11,)), tmp_path)
+        page.write_report(made_report(steps=9, methods=METHODS[:1], seeds=(11,)), tmp_path)
     assert "\n" not in str(caught.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -436,13 +436,13 @@ def test_a_disk_that_fills_up_leaves_the_earlier_report(tmp_path, monkeypatch):
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
 def test_a_missing_extra_is_named(run_python, missing):
     done = run_python(
-        None, "-c", f"import sys; sys.modules[{missing!r}] = None; import fastprompt.compare.report", check=False
+        None, "-c", f"import sys; sys.modules[{missing!r}] = None; import fastprompt.compare.report.page", check=False
     )
     assert done.stderr.splitlines()[-1].endswith(f"The report needs {missing}: pip install 'fastprompt[report]'.")
 
 
 def test_the_report_needs_no_framework_and_no_pyplot(run_python):
-    done = run_python(None, "-c", "import fastprompt.compare.report, sys; print(*sys.modules)")
+    done = run_python(None, "-c", "import fastprompt.compare.report.page, sys; print(*sys.modules)")
     assert not {"torch", "paddle", "jittor", "transformers", "fastNLP", "matplotlib.pyplot"} & set(done.stdout.split())
 
 

@@ -93,7 +93,7 @@ def _console(results: TextIO) -> Console:
 
 def run_compare(arguments: dict[str, Any], results: TextIO) -> int:
     """Status 1 where a run failed."""
-    from fastprompt.compare.report import write_report  # drawing is an extra: where it lacks, no run begins
+    from fastprompt.compare.report.page import write_report  # drawing is an extra: where it lacks, no run begins
 
     command = shlex.join(["fastprompt", *sys.argv[1:]])
     backends, methods, seeds = (arguments.pop(name) for name in ("backends", "methods", "seeds"))
