@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from fastprompt.checkpoint_driver import CheckpointFiles
-from fastprompt.distributed import ManyProcesses
+from fastprompt.drivers.common.checkpoint_files import CheckpointFiles
+from fastprompt.drivers.common.distributed import ManyProcesses
 from fastprompt.drivers.jittor import collective
 from fastprompt.drivers.jittor.runtime import has_gpu
 from fastprompt.errors import BackendError

@@ -1,7 +1,7 @@
 """fastNLP drivers for PaddlePaddle: of one device, and of one process among several."""
 
-from fastprompt.checkpoint_driver import CheckpointFiles
-from fastprompt.distributed import ManyProcesses
+from fastprompt.drivers.common.checkpoint_files import CheckpointFiles
+from fastprompt.drivers.common.distributed import ManyProcesses
 from fastprompt.drivers.paddle import collective, runtime
 from fastprompt.errors import BackendError
 from fastprompt.launch.world import place

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fastprompt.checkpoint_driver import CheckpointFiles
 from fastprompt.data.sampler import LengthGroupedBatchSampler
-from fastprompt.distributed import ManyProcesses
+from fastprompt.drivers.common.checkpoint_files import CheckpointFiles
+from fastprompt.drivers.common.distributed import ManyProcesses
 from fastprompt.drivers.torch import collective
 from fastprompt.drivers.torch.sharding import InStep, is_sharded, shard
 from fastprompt.errors import BackendError, ConfigError
