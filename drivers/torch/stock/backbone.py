@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastprompt.backbones.portable import Prefix
-from fastprompt.drivers.torch.attention_patches import PATCHES, patch_attention
+from fastprompt.drivers.torch.stock.attention_patches import PATCHES, patch_attention
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.family import FAMILIES, family_of, geometry
