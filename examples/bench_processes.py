@@ -16,7 +16,8 @@ import sys
 import time
 
 import fastprompt as fp
-from fastprompt.launch.local import mpirun, variables
+from fastprompt.launch import mpirun
+from fastprompt.launch.local import variables
 from fastprompt.launch.subprocesses import environment
 
 import numpy

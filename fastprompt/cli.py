@@ -17,7 +17,7 @@ from fastprompt.compare import commands as compare
 from fastprompt.convert import KINDS, export_prompt, import_prompt
 from fastprompt.errors import ConfigError, DataError, FastpromptError, LostProcess
 from fastprompt.framework import backend, set_backend
-from fastprompt.launch.local import local
+from fastprompt.launch import local
 from fastprompt.launch.world import is_first, place
 from fastprompt.options.parsing import TrainOptions, add_arguments, as_arguments, gather, over_file
 

@@ -13,8 +13,8 @@ from fastprompt.errors import CheckpointError, ConfigError, TrainingError
 from fastprompt.models import sequence_classification
 from fastprompt.models.outputs import CLASSES
 from fastprompt.saving.trainer_state import read_state, write_state
+from fastprompt.training import checkpointing
 from fastprompt.training.checkpointing import find
-from fastprompt.training.trainer import checkpointing
 
 import numpy
 import pytest

@@ -14,7 +14,7 @@ import fastprompt as fp
 from fastprompt.data.examples import LabelledTexts
 from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.errors import BackendError
-from fastprompt.launch.local import local
+from fastprompt.launch import local
 from fastprompt.launch.subprocesses import environment
 from fastprompt.launch.world import launcher_of, place
 from fastprompt.metrics.loss import MeanLoss

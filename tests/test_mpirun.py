@@ -4,7 +4,7 @@ import io
 import sys
 
 from fastprompt.errors import TrainingError
-from fastprompt.launch.local import mpirun
+from fastprompt.launch import mpirun
 
 import pytest
 

@@ -9,7 +9,7 @@ import re
 import shutil
 from itertools import pairwise
 
-from fastprompt.compare.report.page import figures, page, text
+from fastprompt.compare.report import figures, page, wording
 from fastprompt.errors import CheckpointError, ConfigError
 
 import matplotlib
@@ -227,7 +227,7 @@ def text_of(page):
     ],
 )
 def test_one_sentence_says_what_was_compared_and_how_it_went(made, said):
-    sentence = text.summary(made_report(steps=20, **made)).replace("\u00a0", " ")
+    sentence = wording.summary(made_report(steps=20, **made)).replace("\u00a0", " ")
     assert said in sentence
     assert sentence.count(".") - len(re.findall(r"\d\.\d", sentence)) == 1
 
@@ -235,7 +235,7 @@ def test_one_sentence_says_what_was_compared_and_how_it_went(made, said):
 def test_a_loss_that_is_no_number_breaks_its_budget():
     made = made_report(steps=5)
     made["loss_differences"][0] |= {"largest": math.nan, "values": [0.0, math.nan, 1e-7, 1e-7, 1e-7]}
-    assert "the losses of paddle depart from torch's by up to not finite" in text.summary(made)
+    assert "the losses of paddle depart from torch's by up to not finite" in wording.summary(made)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_loss_that_is_no_number_breaks_its_budget():
     [(0.0, "0"), (1e-4, "10⁻⁴"), (1.23e-6, "1.2 × 10⁻⁶"), (0.3, "3.0 × 10⁻¹"), (math.inf, "not finite")],
 )
 def test_small_numbers_are_written_as_powers_of_ten(value, written):
-    assert text.scientific(value).replace("\u202f", " ") == written
+    assert wording.scientific(value).replace("\u202f", " ") == written
 
 
 def test_the_table_rounds_and_groups_its_numbers(tmp_path):
@@ -272,13 +272,13 @@ def test_failures_stand_with_their_reasons(pages):
 
 def test_what_breaks_a_budget_is_marked_by_words(tmp_path):
     made = made_report(methods=METHODS[:1], steps=5, broken=("paddle",))
-    page = page.write_report(made, tmp_path).read_text(encoding="utf-8")
-    cells = re.findall(r'<td class="number[^>]*data-label="(\w+)"><span><strong>over budget</strong> ([^<]*)<', page)
+    written = page.write_report(made, tmp_path).read_text(encoding="utf-8")
+    cells = re.findall(r'<td class="number[^>]*data-label="(\w+)"><span><strong>over budget</strong> ([^<]*)<', written)
     broken = made["parity"][0]["broken"]
     assert {name for name, _ in cells} == {"paddle"}
     # Its two tensors, and the worst of all gradients.
     assert len(cells) == len(broken) + 1 == 3
-    assert {text.scientific(entry["value"]) for entry in broken} == {value for _, value in cells}
+    assert {wording.scientific(entry["value"]) for entry in broken} == {value for _, value in cells}
 
 
 def test_a_framework_whose_parity_failed_is_named(tmp_path):
@@ -315,9 +315,9 @@ def test_figures_are_described_by_what_they_show(pages):
 def test_what_others_wrote_is_no_markup(tmp_path):
     evil = "<script>alert(1)</script>&$x_1$"
     made = made_report(methods=(evil,), steps=5, failed={("paddle", evil, 11)})
-    page = page.write_report(made, tmp_path)
-    assert "<script" not in page.read_text(encoding="utf-8")
-    assert evil in text_of(page)
+    written = page.write_report(made, tmp_path)
+    assert "<script" not in written.read_text(encoding="utf-8")
+    assert evil in text_of(written)
 
 
 # -- the figures -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastprompt.errors import BackendError, LostProcess
-from fastprompt.launch.local import mpirun
+from fastprompt.launch import mpirun
 from fastprompt.launch.world import place
 
 import jittor

@@ -16,7 +16,7 @@ from fastprompt.data.dataloader import PadBatch, encode
 from fastprompt.data.readers.sst2 import LabelledTexts, load_reviews
 from fastprompt.errors import BackendError, ConfigError
 from fastprompt.framework import BACKENDS, is_installed
-from fastprompt.launch.local import subprocesses
+from fastprompt.launch import subprocesses
 from fastprompt.methods.base import MethodConfig, PTuningV2Config
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer

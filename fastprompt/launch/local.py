@@ -1,8 +1,8 @@
 """`--num_processes N`: the command line in N processes of this machine, as the framework's own launcher starts them.
 
-Those of jittor are mpirun's: see `fastprompt.launch.mpirun`. The others find each other by the variables that torchrun and
-paddle.distributed.launch set. Those launchers say in a page what a process said in a line, and start slower; on several
-machines they are the ones to take.
+Those of jittor are mpirun's: see `fastprompt.launch.mpirun`. The others find each other by the variables that torchrun
+and paddle.distributed.launch set. Those launchers print a page where a process printed a line, and start slower; on
+several machines they are the ones to use.
 """
 
 import signal
@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
 from fastprompt.errors import TrainingError
-from fastprompt.launch.local import mpirun
+from fastprompt.launch import mpirun
 from fastprompt.launch.subprocesses import Finished, environment, threads_each
 
 LOST = 3  # exit status of a process that ended because another one had

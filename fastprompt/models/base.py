@@ -465,7 +465,7 @@ class PromptModel(TunedTensors, nn.Module):
         saved.check_backbone(self.checkpoint)
         self.load_tuned(saved)
 
-    def load_tuned(self, saved: "interchange.SavedPrompt") -> None:
+    def load_tuned(self, saved: "prompt_file.SavedPrompt") -> None:
         """Put a saved prompt's tensors in place.
 
         Raises:

@@ -14,7 +14,7 @@ from fastprompt.methods.base import ENCODERS, METHODS, POOLINGS, method_config
 
 import yaml
 
-_RECIPES = Path(__file__).parent / "recipes"
+_RECIPES = Path(__file__).parents[1] / "recipes"
 STRATEGIES = ("no", "steps", "epoch")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from fastprompt.compare.report.page import text
+from fastprompt.compare.report import wording
 
 import matplotlib
 import numpy
@@ -158,7 +158,7 @@ def draw_losses(report: dict[str, Any], curves: Curves, methods: list[str], titl
     """Training loss over steps: a panel for each method, a line for each framework and seed."""
     figure, panels = _panels(methods, titled, 216, scheme)
     for method, axes in zip(methods, panels, strict=True):
-        ends: dict[str, list[float]] = {name: [] for name in text.backends(report)}
+        ends: dict[str, list[float]] = {name: [] for name in wording.backends(report)}
         for curve in curves.losses:
             if curve.method == method:
                 ends[curve.backend].append(_draw_curve(axes, curve, _is_thin(report), scheme))
@@ -178,10 +178,10 @@ def draw_differences(
     budget, floor, top = report["loss_budget"], curves.floor, curves.top
     low, high = round(math.log10(floor)), round(math.log10(top))
     exponents = list(range(high, low - 1 + curves.has_zeros, -math.ceil((high - low) / 4)))
-    names = [text.power_of_ten(exponent) for exponent in exponents]
+    names = [wording.power_of_ten(exponent) for exponent in exponents]
     for method, axes in zip(methods, panels, strict=True):
         axes.set_yscale("log")
-        ends: dict[str, list[float]] = {name: [] for name in text.backends(report) if name != report["base"]}
+        ends: dict[str, list[float]] = {name: [] for name in wording.backends(report) if name != report["base"]}
         for curve in curves.differences:
             if curve.method == method:
                 zero = floor if curves.has_zeros else None
@@ -226,7 +226,7 @@ def _panels(methods: list[str], titled: bool, height: int, scheme: Scheme) -> tu
 
 
 def _is_thin(report: dict[str, Any]) -> bool:
-    return len(text.seeds(report)) > 1
+    return len(wording.seeds(report)) > 1
 
 
 def _draw_curve(axes: Axes, curve: Curve, thin: bool, scheme: Scheme, zero: float | None = None) -> float:
@@ -272,7 +272,7 @@ def _name_axes(axes: Axes, quantity: str, missing: list[str], scheme: Scheme) ->
 
 def _name_lines(axes: Axes, ends: dict[str, list[float]], scheme: Scheme, budget: float | None = None) -> None:
     """The frameworks' names, and the budget's, where their lines end."""
-    pinned = None if budget is None else f"budget {text.scientific(budget)}"
+    pinned = None if budget is None else f"budget {wording.scientific(budget)}"
     if pinned:
         ends = {**ends, pinned: [budget]}
     to_axes = axes.transData - axes.transAxes
@@ -312,7 +312,7 @@ def _apart(heights: dict[str, float], gap: float, pinned: str | None) -> dict[st
 
 def draw_bars(report: dict[str, Any], quantity: str, unit: str, scheme: Scheme) -> Figure:
     """A bar for each framework under each method's name: the mean over seeds, a dot for each seed, the value."""
-    names, methods = text.backends(report), text.methods(report)
+    names, methods = wording.backends(report), wording.methods(report)
     top, heading, row, gap = 26, 24, 20, 10
     height = top + len(methods) * (heading + len(names) * row + gap)
     figure = Figure((FIGURE_WIDTH / _DPI, height / _DPI))
@@ -324,12 +324,12 @@ def draw_bars(report: dict[str, Any], quantity: str, unit: str, scheme: Scheme) 
         (method, name): [
             run["metrics"][quantity]
             for run in report["runs"]
-            if text.finished(run) and (run["method"], run["backend"]) == (method, name)
+            if wording.finished(run) and (run["method"], run["backend"]) == (method, name)
         ]
         for method in methods
         for name in names
     }
-    places = text.decimals(entry["values"][quantity]["mean"] for entry in report["summary"])
+    places = wording.decimals(entry["values"][quantity]["mean"] for entry in report["summary"])
     longest = max(value for own in dots.values() for value in own)
     axes.set_xlim(0, longest)
     in_row = axes.get_yaxis_transform()  # x in axes fractions, y in pixels
@@ -337,7 +337,7 @@ def draw_bars(report: dict[str, Any], quantity: str, unit: str, scheme: Scheme) 
     axes.text(edge, top / 2, unit, transform=in_row, va="center", fontsize=_points(_SMALL), color=scheme.muted)
     y = top
     for method in methods:
-        means = text.means(report, quantity, method)
+        means = wording.means(report, quantity, method)
         axes.text(edge, y + heading / 2, method, transform=in_row, va="center", fontweight="bold")
         y += heading
         for name in names:

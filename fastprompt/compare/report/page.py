@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastprompt.compare.report.page import text
+from fastprompt.compare.report import wording
 from fastprompt.errors import FastpromptError
 from fastprompt.saving.files import make_folder, write_whole
 
 try:
-    from fastprompt.compare.report.page import figures
+    from fastprompt.compare.report import figures
 
     import jinja2
     from markupsafe import Markup, escape
@@ -110,7 +110,7 @@ def _whole_figures(report: dict[str, Any], curves: figures.Curves) -> dict[str, 
 
 
 def _drawn_methods(report: dict[str, Any], curves: list[figures.Curve]) -> list[str]:
-    return [name for name in text.methods(report) if any(curve.method == name for curve in curves)]
+    return [name for name in wording.methods(report) if any(curve.method == name for curve in curves)]
 
 
 def _render(report: dict[str, Any], curves: figures.Curves) -> str:
@@ -121,35 +121,35 @@ def _render(report: dict[str, Any], curves: figures.Curves) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["listing"] = text.listing
-    environment.filters["counted"] = text.counted
+    environment.filters["listing"] = wording.listing
+    environment.filters["counted"] = wording.counted
     environment.filters["unbroken"] = _unbroken
     whole, columns = _whole_figures(report, curves), _columns(report)
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template("page.html.j2").render(
         report=report,
-        title=text.title(report),
-        summary=text.summary(report),
+        title=wording.title(report),
+        summary=wording.summary(report),
         created=_date(report["created"]),
         schemes={"light": asdict(figures.LIGHT), "dark": asdict(figures.DARK)},
         dashes=figures.DASHES,
-        backends=text.backends(report),
-        seeds=text.seeds(report),
+        backends=wording.backends(report),
+        seeds=wording.seeds(report),
         columns=columns,
         results=_results(report, columns),
         panels=[_panel(report, curves, name) for name in _drawn_methods(report, curves.losses)],
-        budget=None if report["loss_budget"] is None else text.scientific(report["loss_budget"]),
+        budget=None if report["loss_budget"] is None else wording.scientific(report["loss_budget"]),
         has_zeros=curves.has_zeros,
         longest=max(len(run["history"]) for run in report["runs"]),
         most_points=figures.MOST_POINTS,
         bars={
-            name.removesuffix(".png"): _picture(whole[name], text.describe_bars(report, quantity))
+            name.removesuffix(".png"): _picture(whole[name], wording.describe_bars(report, quantity))
             for name, quantity in (("speed.png", "samples_per_second"), ("memory.png", "peak_memory_mb"))
             if name in whole
         },
         pngs=list(whole),
         parity=[_parity(entry) for entry in report["parity"]],
         most_rows=MOST_ROWS,
-        failures=[run for run in report["runs"] if not text.finished(run)],
+        failures=[run for run in report["runs"] if not wording.finished(run)],
         machine=_machine(report["machine"]),
     )
 
@@ -171,12 +171,12 @@ def _machine(machine: dict[str, Any]) -> dict[str, Any]:
 
 
 def _columns(report: dict[str, Any]) -> list[Column]:
-    labels = {name: text.metric_name(name) for name in report["task_metrics"]} | _QUANTITIES
+    labels = {name: wording.metric_name(name) for name in report["task_metrics"]} | _QUANTITIES
     columns = []
     for name, label in labels.items():
         values = [entry["values"][name] for entry in report["summary"] if name in entry["values"]]
         is_score = name in report["task_metrics"]
-        decimals = 3 if is_score else text.decimals(value["mean"] for value in values)
+        decimals = 3 if is_score else wording.decimals(value["mean"] for value in values)
         width = max((len(_deviation(value, decimals)) for value in values), default=0)
         columns.append(Column(name, label, decimals, width))
     return columns
@@ -186,9 +186,9 @@ def _results(report: dict[str, Any], columns: list[Column]) -> list[dict[str, An
     """A group for each method, in it a row for each framework; a row that finished no run has no cells."""
     summaries = {(entry["method"], entry["backend"]): entry for entry in report["summary"]}
     groups = []
-    for method in text.methods(report):
+    for method in wording.methods(report):
         rows = []
-        for backend in text.backends(report):
+        for backend in wording.backends(report):
             runs = [run for run in report["runs"] if (run["method"], run["backend"]) == (method, backend)]
             entry = summaries.get((method, backend))
             rows.append(
@@ -196,8 +196,8 @@ def _results(report: dict[str, Any], columns: list[Column]) -> list[dict[str, An
                     "backend": backend,
                     "cells": [] if entry is None else [_number(entry["values"], column) for column in columns],
                     "parameters": "" if entry is None else f"{entry['trainable_parameters']:,}",
-                    "finished": f"{sum(map(text.finished, runs))} of {len(runs)}",
-                    "complete": all(map(text.finished, runs)),
+                    "finished": f"{sum(map(wording.finished, runs))} of {len(runs)}",
+                    "complete": all(map(wording.finished, runs)),
                 }
             )
         groups.append({"method": method, "rows": rows})
@@ -221,8 +221,8 @@ def _panel(report: dict[str, Any], curves: figures.Curves, method: str) -> dict[
     differences = partial(figures.draw_differences, report, curves, [method], False)
     return {
         "method": method,
-        "loss": _picture(losses, text.describe_losses(report, method)),
-        "difference": _picture(differences, text.describe_differences(report, method))
+        "loss": _picture(losses, wording.describe_losses(report, method)),
+        "difference": _picture(differences, wording.describe_differences(report, method))
         if method in _drawn_methods(report, curves.differences)
         else None,
     }
@@ -253,7 +253,7 @@ def _parity(parity: dict[str, Any]) -> dict[str, Any]:
         "all": [_held(row, parity["backends"]) for row in rows],
         "worst": [_held(_worst(own), parity["backends"]) for own in by_quantity.values()],
         "broken": [
-            {**entry, "value": text.scientific(entry["value"]), "budget": text.scientific(entry["budget"])}
+            {**entry, "value": wording.scientific(entry["value"]), "budget": wording.scientific(entry["budget"])}
             for entry in parity["broken"]
         ],
     }
@@ -273,9 +273,9 @@ def _held(row: dict[str, Any], backends: list[str]) -> dict[str, Any]:
     return {
         "quantity": row["quantity"],
         "name": row["name"],
-        "budget": "reported only" if row["budget"] is None else text.scientific(row["budget"]),
+        "budget": "reported only" if row["budget"] is None else wording.scientific(row["budget"]),
         "cells": [
-            Held(name, text.scientific(row["values"][name]), name in row["broken"])
+            Held(name, wording.scientific(row["values"][name]), name in row["broken"])
             if name in row["values"]
             else Held(name, "not measured", False)
             for name in backends
