@@ -16,7 +16,8 @@ from fastprompt.data.dataloader import make_dataloader
 from fastprompt.data.readers.lama import Facts, Relation, candidate_words, read_facts, read_relations
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, runtime
-from fastprompt.methods.base import METHODS, MethodConfig, method_config
+from fastprompt.methods.base import MethodConfig
+from fastprompt.methods.registry import METHODS, method_config
 from fastprompt.metrics.ranks import WordRanks
 from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.options.parsing import TrainOptions

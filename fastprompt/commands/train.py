@@ -22,7 +22,7 @@ from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, nn, runtime
 from fastprompt.inference.answers import Line, answer, batches, read_lines
 from fastprompt.launch.world import is_first, place
-from fastprompt.methods.base import method_config
+from fastprompt.methods.registry import method_config
 from fastprompt.metrics.tasks import main_score, task_metrics
 from fastprompt.models.auto import load_prompt_model, model_class
 from fastprompt.models.base import PromptModel

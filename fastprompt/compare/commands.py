@@ -13,7 +13,7 @@ from fastprompt.compare import parity, summary
 from fastprompt.compare.runs import Comparison, Run, carry_out
 from fastprompt.errors import ConfigError, FastpromptError
 from fastprompt.framework import BACKENDS, is_installed
-from fastprompt.methods.base import METHODS, method_config
+from fastprompt.methods.registry import METHODS, method_config
 from fastprompt.options.parsing import TrainOptions, add_arguments, over_file
 from fastprompt.saving import prompt_file
 from fastprompt.saving.files import write_whole

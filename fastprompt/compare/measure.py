@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.errors import FastpromptError
-from fastprompt.methods.base import method_config
+from fastprompt.methods.registry import method_config
 
 import numpy
 from safetensors.numpy import load_file, save_file

@@ -17,7 +17,8 @@ from fastprompt.data.readers.sst2 import LabelledTexts, load_reviews
 from fastprompt.errors import BackendError, ConfigError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.launch import subprocesses
-from fastprompt.methods.base import MethodConfig, PTuningV2Config
+from fastprompt.methods.base import MethodConfig
+from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.saving import prompt_file

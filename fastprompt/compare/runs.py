@@ -12,7 +12,7 @@ from typing import Any
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.launch import subprocesses
-from fastprompt.methods.base import method_config
+from fastprompt.methods.registry import method_config
 from fastprompt.options.parsing import TrainOptions, as_arguments
 from fastprompt.saving import prompt_file
 from fastprompt.saving.files import as_json, write_whole

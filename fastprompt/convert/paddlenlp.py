@@ -10,7 +10,7 @@ from typing import Any
 
 from fastprompt.convert.common import check_sizes, make_config, prefix_sizes, refuse, setting, take
 from fastprompt.errors import CheckpointError
-from fastprompt.methods.base import PTuningV2Config
+from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.layout import from_halves, project, to_halves
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json
 from fastprompt.pretrained.family import geometry

@@ -21,8 +21,11 @@ from fastprompt.convert.common import (
     whole_head,
 )
 from fastprompt.errors import CheckpointError
-from fastprompt.methods.base import MethodConfig, PromptTuningConfig, PTuningConfig, PTuningV2Config
+from fastprompt.methods.base import MethodConfig
+from fastprompt.methods.p_tuning.config import PTuningConfig
+from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.layout import from_chunks, to_chunks
+from fastprompt.methods.prompt_tuning.config import PromptTuningConfig
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.pretrained.family import geometry
 from fastprompt.saving.files import as_json

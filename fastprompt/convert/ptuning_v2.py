@@ -19,7 +19,7 @@ from fastprompt.convert.common import (
 )
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import is_installed
-from fastprompt.methods.base import PTuningV2Config
+from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.layout import from_chunks, project, to_chunks
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.pretrained.family import geometry

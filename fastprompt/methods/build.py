@@ -5,7 +5,8 @@ from typing import Any
 
 from fastprompt.errors import ConfigError
 from fastprompt.framework import nn, ops
-from fastprompt.methods.base import MethodConfig, PromptTuningConfig
+from fastprompt.methods.base import MethodConfig
+from fastprompt.methods.prompt_tuning.config import PromptTuningConfig
 from fastprompt.methods.prompt_tuning.embedding import tokens_of_text
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer

@@ -2,22 +2,7 @@
 
 from typing import Any
 
-from fastprompt.backbones.portable import Prefix
 from fastprompt.framework import ops
-
-
-def deep_prefix(key: Any, value: Any, batch: int, dropout: float, bf16: bool, placed: bool) -> Prefix:
-    """A prompt's keys and values [layers, heads_kv, pre_seq_len, head_dim] for `batch` rows, in one copy for all of
-    them where they need not differ; `placed` as `Prefix` has it."""
-    layers, heads, length, width = key.shape
-    rows = batch if dropout else 1  # dropout differs from row to row
-    shape = (layers, rows, heads, length, width)
-    pair = [ops.expand(ops.reshape(x, (layers, 1, heads, length, width)), shape) for x in (key, value)]
-    if dropout:
-        pair = [ops.dropout(x, dropout, training=True) for x in pair]
-    if bf16:
-        pair = [ops.cast(x, "bfloat16") for x in pair]
-    return Prefix(*pair, placed=placed)
 
 
 def lengthen(words: Any, inputs: dict[str, Any], prompt: Any) -> dict[str, Any]:
@@ -51,31 +36,3 @@ def fill_in(words: Any, prompt: Any, pseudo_tokens: Any) -> Any:
     kept = ops.cast_like(ops.reshape(pseudo_tokens == 0, (batch, -1, 1)), words)
     # A product with ones and zeros is a gather whose gradient every framework has, and has alike.
     return words * kept + ops.linear(chosen, ops.transpose(ops.cast_like(prompt, words), (1, 0)))
-
-
-def causal_positions(attention_mask: Any, shift: int) -> Any:
-    """Position ids (B, T) of a causal model, from its mask: tokens are counted and not places, as in transformers'
-    generate, so that padding in front moves none."""
-    return (ops.cumsum(attention_mask, axis=1) - 1 + shift) * attention_mask
-
-
-def pool(last: Any, attention_mask: Any, pooling: str | None, skipped: int) -> Any:
-    """What a head reads of hidden states (B, skipped + T, hidden): (B, hidden), or (B, T, hidden) unpooled.
-
-    Args:
-        attention_mask: (B, skipped + T), 1 for prompt and real tokens.
-        pooling: one of `config.POOLINGS`; None leaves the tokens as they are.
-        skipped: how many positions a shallow prompt takes.
-    """
-    if pooling is None:
-        return last[:, skipped:]
-    if pooling == "prompt":
-        return last[:, 0]
-    if pooling == "first":
-        return last[:, skipped]
-    mask = attention_mask[:, skipped:]
-    if pooling == "last":  # of all real tokens the one that has as many up to it as there are
-        counts = ops.cumsum(mask, axis=1)
-        mask = mask * ops.cast(counts == counts[:, -1:], "int64")
-    weights = ops.cast_like(mask, last)[:, :, None]
-    return ops.sum(last[:, skipped:] * weights, axis=1) / ops.sum(weights, axis=1)

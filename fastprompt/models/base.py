@@ -10,9 +10,10 @@ from fastprompt.backbones.portable import Prefix, positions
 from fastprompt.errors import BackendError, CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import backend, nn, ops
 from fastprompt.methods import shallow
-from fastprompt.methods.base import MethodConfig, PTuningV2Config
+from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.build import make_prompt
 from fastprompt.methods.initial_values import normal
+from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.models.heads import make_head
 from fastprompt.models.outputs import label_names_of
 from fastprompt.models.trainable import TunedTensors

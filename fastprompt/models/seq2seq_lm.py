@@ -8,7 +8,8 @@ from fastprompt.backbones.portable import Prefix
 from fastprompt.data.encoding import IGNORED
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
-from fastprompt.methods.base import PREFIX_PARTS, MethodConfig, PTuningV2Config
+from fastprompt.methods.base import MethodConfig
+from fastprompt.methods.p_tuning_v2.config import PREFIX_PARTS, PTuningV2Config
 from fastprompt.models.base import ModelOutput
 from fastprompt.models.generation import DecoderReader
 from fastprompt.models.language_model import LanguageModel

@@ -10,7 +10,9 @@ from fastprompt.cloze.verbalizer import read_verbalizer
 from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS
-from fastprompt.methods.base import ENCODERS, METHODS, POOLINGS, method_config
+from fastprompt.methods.base import POOLINGS
+from fastprompt.methods.p_tuning.config import ENCODERS
+from fastprompt.methods.registry import METHODS, method_config
 
 import yaml
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastprompt.errors import CheckpointError
-from fastprompt.methods.base import METHODS, MethodConfig
+from fastprompt.methods.base import MethodConfig
+from fastprompt.methods.registry import METHODS
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.saving.files import as_json, make_folder, write_whole
 

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from fastprompt.framework import nn, ops
-from fastprompt.methods.base import PTuningConfig
 from fastprompt.methods.initial_values import normal, uniform
 from fastprompt.methods.p_tuning import float64
+from fastprompt.methods.p_tuning.config import PTuningConfig
 
 import numpy
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from fastprompt.framework import nn, ops
-from fastprompt.methods.base import PTuningV2Config
 from fastprompt.methods.initial_values import normal
+from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.layout import from_chunks, project, to_chunks
 
 import numpy

@@ -6,8 +6,9 @@ from typing import Any
 
 from fastprompt.errors import ConfigError
 from fastprompt.framework import nn, ops
-from fastprompt.methods.base import PromptTuningConfig, PTuningConfig, ShallowPrefixConfig
 from fastprompt.methods.initial_values import generator, normal, uniform
+from fastprompt.methods.p_tuning.config import PTuningConfig
+from fastprompt.methods.prompt_tuning.config import PromptTuningConfig, ShallowPrefixConfig
 
 import numpy
 
