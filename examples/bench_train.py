@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 
 def run_fastprompt(options: argparse.Namespace, first: int) -> float:
     """Samples per second of `options.samples` training sentences from `first` on."""
-    from fastprompt.options.parsing import TrainOptions
+    from fastprompt.options.train import TrainOptions
     from fastprompt.training.optimization import LearningRateSchedule
     from fastprompt.training.progress import RunLog
     from fastprompt.training.trainer import make_trainer

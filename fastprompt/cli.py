@@ -19,7 +19,8 @@ from fastprompt.errors import ConfigError, DataError, FastpromptError, LostProce
 from fastprompt.framework import backend, set_backend
 from fastprompt.launch import local
 from fastprompt.launch.world import is_first, place
-from fastprompt.options.parsing import TrainOptions, add_arguments, as_arguments, gather, over_file
+from fastprompt.options.parsing import add_arguments, as_arguments, gather, over_file
+from fastprompt.options.train import TrainOptions
 
 from rich.console import Console
 from rich.table import Table

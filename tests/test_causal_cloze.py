@@ -10,7 +10,7 @@ from fastprompt.data.encoding import encode
 from fastprompt.data.examples import ClozeTexts
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
-from fastprompt.options.parsing import TrainOptions
+from fastprompt.options.train import TrainOptions
 
 import numpy
 import pytest

@@ -9,7 +9,8 @@ import time
 
 import fastprompt as fp
 from fastprompt.errors import ConfigError
-from fastprompt.options.parsing import TrainOptions, gather
+from fastprompt.options.parsing import gather
+from fastprompt.options.train import TrainOptions
 
 import pytest
 

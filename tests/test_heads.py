@@ -4,13 +4,13 @@ import json
 from itertools import product
 
 import fastprompt as fp
-from fastprompt.commands.train import predict
+from fastprompt.commands.predict import predict
 from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import BACKENDS, loader, ops, optim
 from fastprompt.metrics.loss import MeanLoss
 from fastprompt.models.auto import MODELS
-from fastprompt.options.parsing import TrainOptions
+from fastprompt.options.train import TrainOptions
 
 import numpy
 import pytest

@@ -178,7 +178,7 @@ def test_a_prompt_is_tuned_on_instructions_and_answers_one(bloom, shared_data, t
 @pytest.mark.parametrize("method", [["p-tuning", "--prompt_encoder", "mlp"], ["prompt-tuning"]])
 def test_shallow_prompts_are_tuned_on_instructions_too(bloom, rows, tmp_path, method):
     from fastprompt.commands import train
-    from fastprompt.options.parsing import TrainOptions
+    from fastprompt.options.train import TrainOptions
 
     options = {"method": method[0], "prompt_encoder": method[-1] if len(method) > 1 else None}
     metrics = train.train(

@@ -8,7 +8,7 @@ from fastprompt.data.readers.lama import candidate_words, read_facts, read_relat
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.metrics.ranks import WordRanks
-from fastprompt.options.parsing import TrainOptions
+from fastprompt.options.train import TrainOptions
 from fastprompt.pretrained.tokenizer import load_tokenizer
 
 import numpy

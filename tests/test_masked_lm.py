@@ -4,14 +4,15 @@ import json
 
 import fastprompt as fp
 from fastprompt.cloze.template import Template
-from fastprompt.commands.train import evaluate_prompt, predict, train
+from fastprompt.commands.predict import evaluate_prompt, predict
+from fastprompt.commands.train import train
 from fastprompt.data.dataloader import PadBatch
 from fastprompt.data.examples import ClozeTexts
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.methods import shallow
 from fastprompt.metrics.accuracy import Accuracy
-from fastprompt.options.parsing import TrainOptions
+from fastprompt.options.train import TrainOptions
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.training.trainer import evaluate
 

@@ -3,8 +3,7 @@
 import json
 
 import fastprompt as fp
-from fastprompt.data.examples import LabelledTexts, MultipleChoices
-from fastprompt.data.readers.squad import SquadData, SquadQuestion
+from fastprompt.data.examples import LabelledTexts, MultipleChoices, SquadData, SquadQuestion
 from fastprompt.data.readers.tabular import load_own
 from fastprompt.data.squad_windows import make_windows
 from fastprompt.data.tasks import load_task

@@ -6,7 +6,8 @@ import json
 import math
 
 import fastprompt as fp
-from fastprompt.data.readers.squad import SquadData, SquadQuestion, load_squad, read_squad, squad_from_rows
+from fastprompt.data.examples import SquadData, SquadQuestion
+from fastprompt.data.readers.squad import load_squad, read_squad, squad_from_rows
 from fastprompt.data.squad_answers import SquadAnswers, best_spans, choose_answers
 from fastprompt.data.squad_windows import SquadWindows, Window, make_windows
 from fastprompt.errors import ConfigError, DataError, TrainingError

@@ -2,9 +2,10 @@
 
 import json
 
-from fastprompt.commands.train import predict
+from fastprompt.commands.predict import predict
 from fastprompt.errors import ConfigError
-from fastprompt.options.parsing import TrainOptions, gather, recipes
+from fastprompt.options.parsing import gather, recipes
+from fastprompt.options.train import TrainOptions
 
 import pytest
 

@@ -5,7 +5,7 @@ import json
 import fastprompt as fp
 from fastprompt.commands import train
 from fastprompt.errors import ConfigError, DataError
-from fastprompt.options.parsing import TrainOptions
+from fastprompt.options.train import TrainOptions
 
 import pytest
 

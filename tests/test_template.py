@@ -4,7 +4,8 @@ import json
 
 import fastprompt as fp
 from fastprompt.cloze.template import Template, written
-from fastprompt.cloze.verbalizer import check_verbalizer, read_verbalizer, word_ids
+from fastprompt.cloze.verbalizer import check_verbalizer, read_verbalizer
+from fastprompt.data.cloze import word_ids
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.pretrained.tokenizer import load_tokenizer
 

@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from fastprompt.data.sampler import LOSS_WEIGHT, LengthGroupedBatchSampler
+from fastprompt.drivers.common.parameters import tuned_by
 from fastprompt.framework import collective, nn, ops, optim
 from fastprompt.launch.world import place
-from fastprompt.training.optimization import tuned_by
 
 import numpy
 from fastNLP.envs import FASTNLP_NO_SYNC

@@ -8,8 +8,8 @@ import math
 from functools import partial
 from typing import Any
 
-from fastprompt.backbones.portable import Prefix
 from fastprompt.backbones.portable_causal import CausalBackbone, KeptLayer, attend
+from fastprompt.backbones.prefix import Prefix
 from fastprompt.framework import nn, ops
 
 import numpy

@@ -1,8 +1,9 @@
 """What the portable Transformer definitions share: activations, masks, positions, and the prefix at the attention."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from fastprompt.backbones.prefix import Prefix
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 from fastprompt.pretrained.family import family_of, geometry, padding_id
@@ -24,28 +25,6 @@ def activation(name: str) -> Callable:
     if name not in ACTIVATIONS:
         raise CheckpointError(f"config.json asks for the activation {name!r}; known are {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]
-
-
-class Prefix(NamedTuple):
-    """Keys and values to stand before every layer's own, [layers, 1 or B, heads_kv, pre_seq_len, head_dim].
-
-    mask is (B, pre_seq_len), 1 for what a row sees, where rows have prefixes of unequal lengths; None: all is seen.
-    A prefix stands at no position, unless it is placed: then it takes the first ones, and the tokens' follow.
-    """
-
-    key: Any
-    value: Any
-    mask: Any = None
-    placed: bool = False
-
-    @property
-    def length(self) -> int:
-        return self.key.shape[3]
-
-    def layer(self, index: int, batch: int) -> tuple[Any, Any]:
-        """Layer `index`'s share for `batch` rows, (B, heads_kv, pre_seq_len, head_dim) each."""
-        shape = (batch, *self.key.shape[2:])
-        return ops.expand(self.key[index], shape), ops.expand(self.value[index], shape)
 
 
 _recorded: list[tuple[Any, Any]] | None = None  # see PortableBackbone.keys_and_values

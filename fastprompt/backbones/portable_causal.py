@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from fastprompt.backbones.portable import PortableBackbone, Prefix, causal_mask, join_heads, prepend
+from fastprompt.backbones.portable import PortableBackbone, causal_mask, join_heads, prepend
+from fastprompt.backbones.prefix import Prefix
 from fastprompt.framework import ops
 
 

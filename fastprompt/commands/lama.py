@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.cloze.template import written
-from fastprompt.commands.train import choose_device, describe
+from fastprompt.commands.setup import choose_device, describe
 from fastprompt.data.dataloader import make_dataloader
 from fastprompt.data.readers.lama import Facts, Relation, candidate_words, read_facts, read_relations
 from fastprompt.errors import ConfigError
@@ -20,7 +20,7 @@ from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.registry import METHODS, method_config
 from fastprompt.metrics.ranks import WordRanks
 from fastprompt.models.masked_lm import PromptForMaskedLM
-from fastprompt.options.parsing import TrainOptions
+from fastprompt.options.train import TrainOptions
 from fastprompt.pretrained.checkpoint import Checkpoint, locate, read_json
 from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
 from fastprompt.saving.files import as_json, write_whole

@@ -14,7 +14,8 @@ from fastprompt.compare.runs import Comparison, Run, carry_out
 from fastprompt.errors import ConfigError, FastpromptError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.methods.registry import METHODS, method_config
-from fastprompt.options.parsing import TrainOptions, add_arguments, over_file
+from fastprompt.options.parsing import add_arguments, over_file
+from fastprompt.options.train import TrainOptions
 from fastprompt.saving import prompt_file
 from fastprompt.saving.files import write_whole
 from fastprompt.saving.run_folder import make_run_folder

@@ -13,7 +13,8 @@ from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.launch import subprocesses
 from fastprompt.methods.registry import method_config
-from fastprompt.options.parsing import TrainOptions, as_arguments
+from fastprompt.options.parsing import as_arguments
+from fastprompt.options.train import TrainOptions
 from fastprompt.saving import prompt_file
 from fastprompt.saving.files import as_json, write_whole
 from fastprompt.saving.run_folder import HISTORY_FILE, METRICS_FILE

@@ -11,7 +11,7 @@ from typing import Any
 from fastprompt.commands.doctor import package_versions
 from fastprompt.compare.budgets import LOSSES, loss_differences
 from fastprompt.compare.runs import Comparison, Run
-from fastprompt.options.parsing import TrainOptions
+from fastprompt.options.train import TrainOptions
 
 import numpy
 

@@ -212,3 +212,32 @@ class TextToText(Selectable):
 
     def __post_init__(self) -> None:
         _check_lengths(texts=self.texts, outputs=self.outputs)
+
+
+@dataclass
+class SquadQuestion:
+    """A question and its answers as (text, first character in the context).
+
+    Only a question of SQuAD 2.0 that cannot be answered has none.
+    """
+
+    id: str
+    question: str
+    context: str
+    answers: list[tuple[str, int]]
+
+
+@dataclass
+class SquadData(Selectable):
+    """A split of SQuAD.
+
+    Attributes:
+        version_2: whether questions may have no answer.
+        notes: what was mended on the way, for the user to read.
+    """
+
+    columns = ("questions",)
+
+    questions: list[SquadQuestion]
+    version_2: bool
+    notes: list[str] = field(default_factory=list)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from fastprompt.data.readers.squad import SquadData, SquadQuestion
+from fastprompt.data.examples import SquadData, SquadQuestion
 from fastprompt.errors import ConfigError
 from fastprompt.pretrained.tokenizer import Tokenizer
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from fastprompt.data.chat import CHAT_TEMPLATES
-from fastprompt.data.examples import Instructions, LabelledTexts, MultipleChoices, TaggedTokens
+from fastprompt.data.examples import Instructions, LabelledTexts, MultipleChoices, SquadData, TaggedTokens
 from fastprompt.data.readers.conll import load_ner, load_srl
 from fastprompt.data.readers.glue import GLUE, load_glue
 from fastprompt.data.readers.instruction import load_instructions
-from fastprompt.data.readers.squad import VERSION_2, SquadData, load_squad
+from fastprompt.data.readers.squad import VERSION_2, load_squad
 from fastprompt.data.readers.sst2 import load_reviews
 from fastprompt.data.readers.superglue import SUPERGLUE, load_superglue
 from fastprompt.data.readers.tabular import load_own

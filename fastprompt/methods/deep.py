@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastprompt.backbones.portable import Prefix
+from fastprompt.backbones.prefix import Prefix
 from fastprompt.framework import ops
 
 

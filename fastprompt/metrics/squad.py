@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from fastprompt.data.readers.squad import SquadQuestion
+from fastprompt.data.examples import SquadQuestion
 from fastprompt.data.squad_answers import SquadAnswers, WindowSpans, best_spans, choose_answers
 from fastprompt.data.squad_windows import SquadWindows
 from fastprompt.errors import DataError, TrainingError

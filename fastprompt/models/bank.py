@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.backbones.loading import load_backbone
-from fastprompt.backbones.portable import Prefix, positions
+from fastprompt.backbones.portable import positions
+from fastprompt.backbones.prefix import Prefix
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import nn, ops
-from fastprompt.models.base import ModelOutput
+from fastprompt.models.outputs import ModelOutput
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fastprompt.backbones.loading import load_backbone
-from fastprompt.backbones.portable import Prefix, positions
+from fastprompt.backbones.portable import positions
+from fastprompt.backbones.prefix import Prefix
 from fastprompt.errors import BackendError, CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import backend, nn, ops
 from fastprompt.methods import shallow
@@ -21,19 +22,6 @@ from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file
 
 import numpy
-
-
-@dataclasses.dataclass
-class ModelOutput:
-    """What calling a model returns.
-
-    loss is a scalar or None; logits are (B, num_labels), of tokens (B, T, num_labels), of choices (B, choices);
-    hidden_states are those after the embeddings and after every layer, each (B, T, hidden), where they were asked for.
-    """
-
-    loss: Any
-    logits: Any
-    hidden_states: list[Any] | None = None
 
 
 class PromptModel(TunedTensors, nn.Module):

@@ -2,70 +2,15 @@
 the same under every framework."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastprompt.errors import ConfigError
-from fastprompt.framework import ops
+from fastprompt.models.language_model import Reader
 
 import numpy
 
 if TYPE_CHECKING:
-    from fastprompt.models.language_model import LanguageModel
-
-
-class Reader:
-    """Reads what is written behind a model's prompt, each time from where it stopped, and scores what comes next.
-
-    Args:
-        model: in evaluation mode.
-        like: any tensor on its device.
-    """
-
-    def __init__(self, model: "LanguageModel", like: Any) -> None:
-        self._model = model
-        self._like = like
-        self._cache = model.backbone.new_cache()
-
-    def __call__(self, ids: numpy.ndarray, mask: numpy.ndarray) -> numpy.ndarray:
-        """The scores (B, vocab_size) of the token behind the last of ids (B, T); mask (B, T): 1 for real tokens."""
-        with ops.no_grad():
-            inputs = self._next_inputs(ops.tensor(ids, like=self._like), ops.tensor(mask, like=self._like))
-            states = self._model.backbone(**inputs, cache=self._cache)[-1]
-            return ops.to_numpy(self._model.score_words(ops.cast(states[:, -1], "float32")))
-
-    def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
-        """What the backbone is called with for tokens (B, T) that it has not read."""
-        raise NotImplementedError
-
-
-class CausalReader(Reader):
-    """Reads a text and what is written behind it."""
-
-    def __init__(self, model: "LanguageModel", like: Any) -> None:
-        super().__init__(model, like)
-        self._inputs: dict[str, Any] = {}  # of the last call
-
-    def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
-        if not self._inputs:
-            self._inputs = self._model.backbone_inputs(ids, mask)
-            return self._inputs
-        inputs = {name: value for name, value in self._inputs.items() if name == "prefix"}
-        inputs |= {"input_ids": ids, "attention_mask": ops.cat([self._inputs["attention_mask"], mask], axis=1)}
-        places = self._model.position_ids(inputs, ids)
-        self._inputs = inputs | {name: x[:, -ids.shape[1] :] for name, x in places.items()}
-        return self._inputs
-
-
-class DecoderReader(Reader):
-    """Reads what a decoder writes, on a text (B, S) that the encoder reads once; mask (B, S): 1 for real tokens."""
-
-    def __init__(self, model: "LanguageModel", like: Any, ids: numpy.ndarray, mask: numpy.ndarray) -> None:
-        super().__init__(model, like)
-        with ops.no_grad():
-            self._inputs = model.backbone_inputs(ops.tensor(ids, like=like), ops.tensor(mask, like=like))
-
-    def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
-        return {**self._inputs, "decoder_input_ids": ids}
+    pass
 
 
 def check_options(max_new_tokens: int, temperature: float, top_k: int, top_p: float) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.cloze.template import Template
-from fastprompt.cloze.verbalizer import word_ids
+from fastprompt.data.cloze import word_ids
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
-from fastprompt.models.base import ModelOutput, PromptModel
+from fastprompt.models.base import PromptModel
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
+from fastprompt.models.outputs import ModelOutput
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.saving import prompt_file
 

@@ -4,8 +4,9 @@ from typing import Any
 
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
-from fastprompt.models.base import ModelOutput, PromptModel
+from fastprompt.models.base import PromptModel
 from fastprompt.models.losses import class_loss
+from fastprompt.models.outputs import ModelOutput
 
 
 class PromptForMultipleChoice(PromptModel):

@@ -1,5 +1,8 @@
 """What a head's outputs stand for: how many there are, their names, and whether they are classes or numbers."""
 
+import dataclasses
+from typing import Any
+
 from fastprompt.errors import ConfigError
 
 CLASSES, LABELS, NUMBERS = PROBLEM_TYPES = (
@@ -42,3 +45,16 @@ def label_names_of(num_labels: int | None, label_names: list[str] | None, defaul
     if len(label_names) != num_labels:
         raise ConfigError(f"num_labels is {num_labels}, but there are {len(label_names)} label names.")
     return list(label_names)
+
+
+@dataclasses.dataclass
+class ModelOutput:
+    """What calling a model returns.
+
+    loss is a scalar or None; logits are (B, num_labels), of tokens (B, T, num_labels), of choices (B, choices);
+    hidden_states are those after the embeddings and after every layer, each (B, T, hidden), where they were asked for.
+    """
+
+    loss: Any
+    logits: Any
+    hidden_states: list[Any] | None = None

@@ -4,8 +4,9 @@ import dataclasses
 from typing import Any
 
 from fastprompt.framework import ops
-from fastprompt.models.base import ModelOutput, PromptModel
+from fastprompt.models.base import PromptModel
 from fastprompt.models.losses import span_loss
+from fastprompt.models.outputs import ModelOutput
 
 
 @dataclasses.dataclass

@@ -4,15 +4,15 @@ import dataclasses
 from functools import cached_property
 from typing import Any
 
-from fastprompt.backbones.portable import Prefix
+from fastprompt.backbones.prefix import Prefix
 from fastprompt.data.encoding import IGNORED
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.p_tuning_v2.config import PREFIX_PARTS, PTuningV2Config
-from fastprompt.models.base import ModelOutput
 from fastprompt.models.generation import DecoderReader
-from fastprompt.models.language_model import LanguageModel
+from fastprompt.models.language_model import LanguageModel, Reader
+from fastprompt.models.outputs import ModelOutput
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.family import padding_id
 
@@ -123,3 +123,15 @@ class PromptForSeq2SeqLM(LanguageModel):
         """BART's first and last token, where its configuration asks for them."""
         forced = {1: settings.get("forced_bos_token_id"), max_new_tokens: settings.get("forced_eos_token_id")}
         return {place: int(numpy.ravel(token)[0]) for place, token in forced.items() if token is not None}
+
+
+class DecoderReader(Reader):
+    """Reads what a decoder writes, on a text (B, S) that the encoder reads once; mask (B, S): 1 for real tokens."""
+
+    def __init__(self, model: "LanguageModel", like: Any, ids: numpy.ndarray, mask: numpy.ndarray) -> None:
+        super().__init__(model, like)
+        with ops.no_grad():
+            self._inputs = model.backbone_inputs(ops.tensor(ids, like=like), ops.tensor(mask, like=like))
+
+    def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
+        return {**self._inputs, "decoder_input_ids": ids}

@@ -3,9 +3,9 @@
 from typing import Any
 
 from fastprompt.framework import ops
-from fastprompt.models.base import ModelOutput, PromptModel
+from fastprompt.models.base import PromptModel
 from fastprompt.models.losses import class_loss, multi_label_loss, regression_loss
-from fastprompt.models.outputs import CLASSES, LABELS, NUMBERS, label_names_of, problem_type_of
+from fastprompt.models.outputs import CLASSES, LABELS, NUMBERS, ModelOutput, label_names_of, problem_type_of
 
 _LOSSES = {CLASSES: class_loss, LABELS: multi_label_loss, NUMBERS: regression_loss}
 

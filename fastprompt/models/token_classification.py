@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from fastprompt.models.base import ModelOutput, PromptModel
+from fastprompt.models.base import PromptModel
 from fastprompt.models.losses import class_loss
+from fastprompt.models.outputs import ModelOutput
 
 
 class PromptForTokenClassification(PromptModel):

@@ -125,3 +125,37 @@ def geometry(config: dict[str, Any]) -> Geometry:
         max_positions=None if family.distances else positions,
         initializer_range=first("initializer_range", default=0.02),
     )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a family calls the head's parts.
+
+    Args:
+        dense, norm: the layer and the norm; bias: the vocabulary's.
+        activation: its key in config.json; None where it is always gelu.
+        eps: the norm's; None where config.json says it.
+    """
+
+    dense: str
+    norm: str
+    bias: str
+    activation: str | None = None
+    eps: float | None = None
+
+
+# family, by its `Family.head` -> layout
+LAYOUTS: dict[str, Layout] = {
+    "bert": Layout(
+        "cls.predictions.transform.dense",
+        "cls.predictions.transform.LayerNorm",
+        "cls.predictions.bias",
+        activation="hidden_act",
+    ),
+    "roberta": Layout("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
+    "distilbert": Layout(
+        "vocab_transform", "vocab_layer_norm", "vocab_projector.bias", activation="activation", eps=1e-12
+    ),
+    "electra": Layout("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
+    "albert": Layout("predictions.dense", "predictions.LayerNorm", "predictions.bias", activation="hidden_act"),
+}

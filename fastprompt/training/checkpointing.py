@@ -8,7 +8,7 @@ from typing import Any
 
 from fastprompt.errors import CheckpointError, ConfigError, FastpromptError
 from fastprompt.launch.world import is_first, place
-from fastprompt.options.parsing import TrainOptions
+from fastprompt.options.train import TrainOptions
 from fastprompt.saving.trainer_state import read_state
 from fastprompt.training.progress import RunLog
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from fastprompt.drivers.common.parameters import tuned_by
 from fastprompt.errors import ConfigError
-from fastprompt.framework import nn, ops, optim
+from fastprompt.framework import ops, optim
 
 from fastNLP import Callback
 
@@ -96,8 +97,3 @@ class ClipGradients(Callback):
             return
         for parameter, gradient in held:
             optim.set_gradient(parameter, gradient * (self.max_norm / (norm + 1e-6)), driver.optimizers)
-
-
-def tuned_by(driver: Any) -> list[Any]:
-    """The parameters that the training with a fastNLP driver changes."""
-    return [p for p in nn.named_parameters(driver.unwrap_model()).values() if nn.is_trainable(p)]

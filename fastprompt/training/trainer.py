@@ -6,7 +6,7 @@ from fastprompt.errors import BackendError
 from fastprompt.framework import backend, driver, runtime
 from fastprompt.launch.world import launcher_of, place
 from fastprompt.metrics.loss import MeanLoss
-from fastprompt.options.parsing import TrainOptions
+from fastprompt.options.train import TrainOptions
 from fastprompt.training.optimization import AdamW, ClipGradients, LearningRateSchedule
 
 from fastNLP import Callback, Evaluator, Metric, Trainer

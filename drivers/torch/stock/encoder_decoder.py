@@ -7,7 +7,7 @@ position: none of BART's are taken, and T5's bias, which says what a distance is
 
 from typing import Any
 
-from fastprompt.backbones.portable import Prefix
+from fastprompt.backbones.prefix import Prefix
 from fastprompt.drivers.torch import transformers as stock
 from fastprompt.errors import CheckpointError
 from fastprompt.pretrained.checkpoint import Checkpoint

@@ -1,45 +1,15 @@
 """SQuAD 1.1 and 2.0: questions whose answers are spans of a context (Rajpurkar et al., 2016 and 2018)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastprompt.data.examples import Selectable
+from fastprompt.data.examples import SquadData, SquadQuestion
 from fastprompt.data.readers.files import Place, find_split, read_json
 from fastprompt.data.readers.hub import load_from_hub
 from fastprompt.errors import DataError
 
 VERSION_2 = {"squad": False, "squad_v2": True}  # data set -> whether questions may have no answer
-
-
-@dataclass
-class SquadQuestion:
-    """A question and its answers as (text, first character in the context).
-
-    Only a question of SQuAD 2.0 that cannot be answered has none.
-    """
-
-    id: str
-    question: str
-    context: str
-    answers: list[tuple[str, int]]
-
-
-@dataclass
-class SquadData(Selectable):
-    """A split of SQuAD.
-
-    Attributes:
-        version_2: whether questions may have no answer.
-        notes: what was mended on the way, for the user to read.
-    """
-
-    columns = ("questions",)
-
-    questions: list[SquadQuestion]
-    version_2: bool
-    notes: list[str] = field(default_factory=list)
 
 
 def load_squad(dataset_name: str, split: str, data_dir: str | Path | None = None) -> SquadData:
