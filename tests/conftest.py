@@ -100,7 +100,7 @@ def minilm():
 def tiny(tmp_path_factory, run_python):
     """Folders of small random checkpoints as transformers writes them: {"bert": ..., "roberta": ..., ...}."""
     folder = tmp_path_factory.mktemp("tiny")
-    run_python("torch", ROOT / "tests" / "make_checkpoints.py", folder)
+    run_python("torch", ROOT / "tests" / "checkpoints" / "make_checkpoints.py", folder)
     return {path.name: path for path in folder.iterdir()}
 
 
@@ -108,7 +108,7 @@ def tiny(tmp_path_factory, run_python):
 def causal(tmp_path_factory, run_python):
     """Folders of small random causal checkpoints, {"llama": ..., "gpt2": ..., ...}, and "stories" where it is there."""
     folder = tmp_path_factory.mktemp("causal")
-    run_python("torch", ROOT / "tests" / "make_causal_checkpoints.py", folder)
+    run_python("torch", ROOT / "tests" / "checkpoints" / "make_causal_checkpoints.py", folder)
     return {path.name: path for path in folder.iterdir()} | ({"stories": STORIES} if STORIES.is_dir() else {})
 
 

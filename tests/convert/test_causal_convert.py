@@ -9,7 +9,7 @@ from fastprompt.saving.prompt_file import read_prompt
 import numpy
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent / "make_causal_adapters.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "checkpoints" / "make_causal_adapters.py"
 FAMILIES = ("gpt2", "llama", "bloom")
 ADAPTERS = [f"{family}-{kind}" for family in FAMILIES for kind in ("prefix", "prompt", "ptuning")]
 

@@ -1,6 +1,6 @@
 """What the jittor driver promises beyond the operations: an offline start, honest gradients, a Trainer that runs.
 
-Runs under FASTNLP_BACKEND=jittor only; tests/test_ops.py holds the operations of every framework against NumPy.
+Runs under FASTNLP_BACKEND=jittor only; tests/drivers/test_ops.py holds the operations of every framework against NumPy.
 """
 
 import gc

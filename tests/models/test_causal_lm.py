@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent
 PORTABLE = ["llama", "llama-tied", "llama-3.1", "qwen2", "qwen3", "gpt2", "bloom", "bloom-six"]
-if (ROOT.parents[1] / "shared" / "models" / "stories260K").is_dir():  # real weights
+if (ROOT.parents[2] / "shared" / "models" / "stories260K").is_dir():  # real weights
     PORTABLE.append("stories")
 METHODS = {
     "p-tuning-v2": fp.PTuningV2Config(pre_seq_len=3, init_std=0.5),

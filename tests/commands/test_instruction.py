@@ -14,7 +14,7 @@ from fastprompt.saving.prompt_file import read_prompt
 import numpy
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = [
     {"instruction": "Name three colours.", "input": "", "output": "Red, green and blue."},
     {"instruction": "翻译成英文。", "input": "你好，世界。", "output": "Hello, world."},

@@ -27,7 +27,7 @@ def adapters(tmp_path_factory, run_python, tiny):
     """Folders of PEFT adapters with their own logits, made by `make_adapters.py`."""
     folder = tmp_path_factory.mktemp("adapters")
     checkpoints = next(iter(tiny.values())).parent
-    run_python("torch", "tests/make_adapters.py", "make", folder, checkpoints)
+    run_python("torch", "tests/checkpoints/make_adapters.py", "make", folder, checkpoints)
     return {path.name: path for path in folder.iterdir()}
 
 
@@ -64,7 +64,7 @@ def test_peft_loads_what_is_exported_and_gives_the_same_logits(adapters, tiny, t
     fp.import_prompt("peft", source, tmp_path / "prompt", backbone)
     fp.export_prompt("peft", tmp_path / "prompt", tmp_path / "adapter")
     arguments = ("logits", tmp_path / "adapter", backbone, 3, source / "batch.npz", tmp_path / "logits.npy")
-    run_python("torch", "tests/make_adapters.py", *arguments)
+    run_python("torch", "tests/checkpoints/make_adapters.py", *arguments)
     close(numpy.load(tmp_path / "logits.npy"), numpy.load(source / "logits.npy"), name)
 
 
@@ -78,7 +78,7 @@ def test_a_prompt_tuned_here_gives_its_logits_in_peft(tiny, tmp_path, run_python
     batch = {"input_ids": ids, "attention_mask": (ids > 0).astype("int64")}
     numpy.savez(tmp_path / "batch.npz", **batch)
     arguments = ("logits", tmp_path / "adapter", tiny["bert"], 3, tmp_path / "batch.npz", tmp_path / "logits.npy")
-    run_python("torch", "tests/make_adapters.py", *arguments)
+    run_python("torch", "tests/checkpoints/make_adapters.py", *arguments)
     assert numpy.abs(logits_of(tmp_path / "prompt", batch) - numpy.load(tmp_path / "logits.npy")).max() <= 1e-5
 
 
@@ -98,7 +98,7 @@ def test_the_prompt_file_says_what_peft_pools_and_where_positions_start(adapters
 def their_checkpoints(tmp_path_factory, run_python, tiny):
     """Checkpoints as P-Tuning v2's run.py leaves them, with the logits of a `past_key_values` reference."""
     folder = tmp_path_factory.mktemp("ptuning-v2")
-    run_python("torch", "tests/make_ptuning_v2.py", folder, tiny["bert"])
+    run_python("torch", "tests/checkpoints/make_ptuning_v2.py", folder, tiny["bert"])
     return {path.name: path for path in folder.iterdir()}
 
 

@@ -18,7 +18,7 @@ LAYOUTS = ["bert-base-chinese", "vocabulary-alone", "chinese-roberta-wwm-ext", "
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, run_python, request):
     folder = tmp_path_factory.mktemp("chinese")
-    run_python("torch", request.path.with_name("make_chinese_checkpoints.py"), folder)
+    run_python("torch", request.path.parents[1] / "checkpoints" / "make_chinese_checkpoints.py", folder)
     return {path.name: path for path in folder.iterdir()}
 
 
