@@ -4,7 +4,6 @@ from typing import Any
 
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops
-from fastprompt.models.generation import CausalReader
 from fastprompt.models.language_model import LanguageModel, Reader
 from fastprompt.models.outputs import ModelOutput
 

@@ -2,15 +2,10 @@
 the same under every framework."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from fastprompt.errors import ConfigError
-from fastprompt.models.language_model import Reader
 
 import numpy
-
-if TYPE_CHECKING:
-    pass
 
 
 def check_options(max_new_tokens: int, temperature: float, top_k: int, top_p: float) -> None:
@@ -23,7 +18,7 @@ def check_options(max_new_tokens: int, temperature: float, top_k: int, top_p: fl
 
 
 def write(
-    read: Reader,
+    read: Callable[[numpy.ndarray, numpy.ndarray], numpy.ndarray],
     ids: numpy.ndarray,
     mask: numpy.ndarray,
     choose: Callable[[numpy.ndarray], numpy.ndarray],
@@ -35,6 +30,7 @@ def write(
     """ids (B, T) and what follows them, until every row has ended or `max_new_tokens` are written.
 
     Args:
+        read: tokens that were not read yet and their mask, (B, T) -> scores of the next (B, vocab_size).
         choose: scores (B, vocab_size) -> tokens (B,).
         ends: the tokens that end a row; `pad` fills ended ones.
         forced: what the n-th token that is written must be, by n.

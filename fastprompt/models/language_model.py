@@ -6,7 +6,7 @@ from fastprompt.data.encoding import IGNORED
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
-from fastprompt.models.generation import Reader, check_options, sample, write
+from fastprompt.models.generation import check_options, sample, write
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
 from fastprompt.models.outputs import ModelOutput

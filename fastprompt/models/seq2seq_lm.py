@@ -10,7 +10,6 @@ from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.p_tuning_v2.config import PREFIX_PARTS, PTuningV2Config
-from fastprompt.models.generation import DecoderReader
 from fastprompt.models.language_model import LanguageModel, Reader
 from fastprompt.models.outputs import ModelOutput
 from fastprompt.pretrained.checkpoint import Checkpoint
