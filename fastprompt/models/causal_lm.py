@@ -10,6 +10,24 @@ from fastprompt.models.outputs import ModelOutput
 import numpy
 
 
+class CausalReader(Reader):
+    """Reads a text and what is written behind it."""
+
+    def __init__(self, model: "LanguageModel", like: Any) -> None:
+        super().__init__(model, like)
+        self._inputs: dict[str, Any] = {}  # of the last call
+
+    def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
+        if not self._inputs:
+            self._inputs = self._model.backbone_inputs(ids, mask)
+            return self._inputs
+        inputs = {name: value for name, value in self._inputs.items() if name == "prefix"}
+        inputs |= {"input_ids": ids, "attention_mask": ops.cat([self._inputs["attention_mask"], mask], axis=1)}
+        places = self._model.position_ids(inputs, ids)
+        self._inputs = inputs | {name: x[:, -ids.shape[1] :] for name, x in places.items()}
+        return self._inputs
+
+
 class PromptForCausalLM(LanguageModel):
     """A prompt-tuned causal language model; `from_pretrained` makes one.
 
@@ -55,21 +73,3 @@ class PromptForCausalLM(LanguageModel):
                 f"backbone's positions leave room for; lower max_new_tokens."
             )
         return CausalReader(self, like), ids, mask
-
-
-class CausalReader(Reader):
-    """Reads a text and what is written behind it."""
-
-    def __init__(self, model: "LanguageModel", like: Any) -> None:
-        super().__init__(model, like)
-        self._inputs: dict[str, Any] = {}  # of the last call
-
-    def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
-        if not self._inputs:
-            self._inputs = self._model.backbone_inputs(ids, mask)
-            return self._inputs
-        inputs = {name: value for name, value in self._inputs.items() if name == "prefix"}
-        inputs |= {"input_ids": ids, "attention_mask": ops.cat([self._inputs["attention_mask"], mask], axis=1)}
-        places = self._model.position_ids(inputs, ids)
-        self._inputs = inputs | {name: x[:, -ids.shape[1] :] for name, x in places.items()}
-        return self._inputs

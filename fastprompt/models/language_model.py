@@ -15,6 +15,31 @@ from fastprompt.pretrained.checkpoint import read_json
 import numpy
 
 
+class Reader:
+    """Reads what is written behind a model's prompt, each time from where it stopped, and scores what comes next.
+
+    Args:
+        model: in evaluation mode.
+        like: any tensor on its device.
+    """
+
+    def __init__(self, model: "LanguageModel", like: Any) -> None:
+        self._model = model
+        self._like = like
+        self._cache = model.backbone.new_cache()
+
+    def __call__(self, ids: numpy.ndarray, mask: numpy.ndarray) -> numpy.ndarray:
+        """The scores (B, vocab_size) of the token behind the last of ids (B, T); mask (B, T): 1 for real tokens."""
+        with ops.no_grad():
+            inputs = self._next_inputs(ops.tensor(ids, like=self._like), ops.tensor(mask, like=self._like))
+            states = self._model.backbone(**inputs, cache=self._cache)[-1]
+            return ops.to_numpy(self._model.score_words(ops.cast(states[:, -1], "float32")))
+
+    def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
+        """What the backbone is called with for tokens (B, T) that it has not read."""
+        raise NotImplementedError
+
+
 class LanguageModel(PromptModel):
     """The head is the checkpoint's own, and frozen with the backbone.
 
@@ -163,28 +188,3 @@ class LanguageModel(PromptModel):
         path = self.checkpoint.directory / "generation_config.json"
         own = read_json(path) if path.exists() else {}
         return self.checkpoint.config | {name: value for name, value in own.items() if value is not None}
-
-
-class Reader:
-    """Reads what is written behind a model's prompt, each time from where it stopped, and scores what comes next.
-
-    Args:
-        model: in evaluation mode.
-        like: any tensor on its device.
-    """
-
-    def __init__(self, model: "LanguageModel", like: Any) -> None:
-        self._model = model
-        self._like = like
-        self._cache = model.backbone.new_cache()
-
-    def __call__(self, ids: numpy.ndarray, mask: numpy.ndarray) -> numpy.ndarray:
-        """The scores (B, vocab_size) of the token behind the last of ids (B, T); mask (B, T): 1 for real tokens."""
-        with ops.no_grad():
-            inputs = self._next_inputs(ops.tensor(ids, like=self._like), ops.tensor(mask, like=self._like))
-            states = self._model.backbone(**inputs, cache=self._cache)[-1]
-            return ops.to_numpy(self._model.score_words(ops.cast(states[:, -1], "float32")))
-
-    def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
-        """What the backbone is called with for tokens (B, T) that it has not read."""
-        raise NotImplementedError

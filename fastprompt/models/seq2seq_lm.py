@@ -18,6 +18,18 @@ from fastprompt.pretrained.family import padding_id
 import numpy
 
 
+class DecoderReader(Reader):
+    """Reads what a decoder writes, on a text (B, S) that the encoder reads once; mask (B, S): 1 for real tokens."""
+
+    def __init__(self, model: "LanguageModel", like: Any, ids: numpy.ndarray, mask: numpy.ndarray) -> None:
+        super().__init__(model, like)
+        with ops.no_grad():
+            self._inputs = model.backbone_inputs(ops.tensor(ids, like=like), ops.tensor(mask, like=like))
+
+    def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
+        return {**self._inputs, "decoder_input_ids": ids}
+
+
 class PromptForSeq2SeqLM(LanguageModel):
     """A prompt-tuned encoder-decoder; `from_pretrained` makes one.
 
@@ -122,15 +134,3 @@ class PromptForSeq2SeqLM(LanguageModel):
         """BART's first and last token, where its configuration asks for them."""
         forced = {1: settings.get("forced_bos_token_id"), max_new_tokens: settings.get("forced_eos_token_id")}
         return {place: int(numpy.ravel(token)[0]) for place, token in forced.items() if token is not None}
-
-
-class DecoderReader(Reader):
-    """Reads what a decoder writes, on a text (B, S) that the encoder reads once; mask (B, S): 1 for real tokens."""
-
-    def __init__(self, model: "LanguageModel", like: Any, ids: numpy.ndarray, mask: numpy.ndarray) -> None:
-        super().__init__(model, like)
-        with ops.no_grad():
-            self._inputs = model.backbone_inputs(ops.tensor(ids, like=like), ops.tensor(mask, like=like))
-
-    def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
-        return {**self._inputs, "decoder_input_ids": ids}
