@@ -45,8 +45,8 @@ def load_backbone(
         if rate is not None:
             config.update({name: rate for name in names if name in config or name == names[0]})
     if backend() == "torch" and not portable:
-        name = "encoder_decoder" if checkpoint.family.encoder_decoder else "transformers"
-        return importlib.import_module(f"fastprompt.drivers.torch.{name}").load_backbone(checkpoint, config)
+        name = "encoder_decoder" if checkpoint.family.encoder_decoder else "backbone"
+        return importlib.import_module(f"fastprompt.drivers.torch.stock.{name}").load_backbone(checkpoint, config)
     return _load_portable(checkpoint, config)
 
 

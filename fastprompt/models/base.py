@@ -10,13 +10,15 @@ from fastprompt.backbones.portable import positions
 from fastprompt.backbones.prefix import Prefix
 from fastprompt.errors import BackendError, CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import backend, nn, ops
-from fastprompt.methods import shallow
+from fastprompt.methods import deep, shallow
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.build import make_prompt
 from fastprompt.methods.initial_values import normal
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.models.heads import make_head
+from fastprompt.models.inputs import causal_positions
 from fastprompt.models.outputs import label_names_of
+from fastprompt.models.pooling import pool
 from fastprompt.models.trainable import TunedTensors
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file
@@ -353,14 +355,14 @@ class PromptModel(TunedTensors, nn.Module):
     def _spread(self, key: Any, value: Any, batch: int) -> Prefix:
         """Keys and values [layers, heads_kv, pre_seq_len, head_dim] as the backbone takes them."""
         dropout = self.method_config.prefix_dropout if self.training else 0.0
-        return shallow.deep_prefix(key, value, batch, dropout, self._bf16, self.method_config.shift_positions)
+        return deep.deep_prefix(key, value, batch, dropout, self._bf16, self.method_config.shift_positions)
 
     def position_ids(self, inputs: dict[str, Any], input_ids: Any) -> dict[str, Any]:
         """{"position_ids"} where the backbone would count others by itself: of all that the attention mask of `inputs`
         is of."""
         family = self.backbone.family
         if family.causal and not family.alibi:
-            return {"position_ids": shallow.causal_positions(inputs["attention_mask"], self._shift)}
+            return {"position_ids": causal_positions(inputs["attention_mask"], self._shift)}
         if self._shift and not family.causal:
             return {"position_ids": positions(self.backbone.config, input_ids, input_ids, self._shift)}
         return {}
@@ -369,7 +371,7 @@ class PromptModel(TunedTensors, nn.Module):
         """The last hidden states and the mask of `backbone_inputs` -> what the head reads, in float32: (B, hidden), or
         (B, T, hidden) of all tokens where the task does not pool."""
         last = ops.cast(last, "float32") if self._bf16 else last
-        return shallow.pool(last, attention_mask, self.method_config.pooling, self.method_config.length_before)
+        return pool(last, attention_mask, self.method_config.pooling, self.method_config.length_before)
 
     def train_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
         """fastNLP's training step: {"loss"}.

@@ -8,7 +8,7 @@ position: none of BART's are taken, and T5's bias, which says what a distance is
 from typing import Any
 
 from fastprompt.backbones.prefix import Prefix
-from fastprompt.drivers.torch import transformers as stock
+from fastprompt.drivers.torch.stock import backbone as stock
 from fastprompt.errors import CheckpointError
 from fastprompt.pretrained.checkpoint import Checkpoint
 
@@ -89,5 +89,5 @@ class EncoderDecoderBackbone(stock.StockBackbone):
 
 
 def load_backbone(checkpoint: Checkpoint, config: dict[str, Any]) -> EncoderDecoderBackbone:
-    """See `drivers.torch.transformers.load_backbone`."""
+    """See `drivers.torch.stock.backbone.load_backbone`."""
     return stock.load_backbone(checkpoint, config, EncoderDecoderBackbone)
