@@ -158,18 +158,19 @@ class _Normalize(jittor.Function):
 class LayerNorm(Module):
     """Over the last axis, in two passes: jittor's own takes E[x^2] - E[x]^2."""
 
-    def __init__(self, normalized_shape: int, eps: float = 1e-5) -> None:
+    def __init__(self, normalized_shape: int, eps: float = 1e-5, *, bias: bool = True) -> None:
         self.eps = eps
         self.weight = jittor.ones((normalized_shape,))
-        self.bias = jittor.zeros((normalized_shape,))
+        self.bias = jittor.zeros((normalized_shape,)) if bias else None
 
     def forward(self, x: Var) -> Var:
         rows = x.reshape((-1, x.shape[-1]))  # (N, C)
+        bias = jittor.zeros(self.weight.shape, self.weight.dtype).stop_grad() if self.bias is None else self.bias
         if kernels.usable(x, self.weight):
-            y = _Normalize(self.eps)(rows, self.weight, self.bias)
+            y = _Normalize(self.eps)(rows, self.weight, bias)
         else:
             centred = rows - rows.mean(1, keepdims=True)
-            y = centred / ((centred * centred).mean(1, keepdims=True) + self.eps).sqrt() * self.weight + self.bias
+            y = centred / ((centred * centred).mean(1, keepdims=True) + self.eps).sqrt() * self.weight + bias
         return y.reshape(x.shape)
 
 

@@ -81,20 +81,22 @@ class LayerNorm(Module):
     Paddle's own gives a wrong gradient for its input where the weight is frozen (3.3.1, CPU), so the gradient is ours.
     """
 
-    def __init__(self, normalized_shape: int, eps: float = 1e-5) -> None:
+    def __init__(self, normalized_shape: int, eps: float = 1e-5, *, bias: bool = True) -> None:
         super().__init__()
         self.eps = eps
         self.weight = self.create_parameter([normalized_shape], default_initializer=_ONES)
-        self.bias = self.create_parameter([normalized_shape], is_bias=True)
+        self.bias = self.create_parameter([normalized_shape], is_bias=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         if not ops.on_cpu(x):
-            return F.layer_norm(x, x.shape[-1:], epsilon=self.eps) * self.weight + self.bias
-        if self.weight.stop_gradient and self.bias.stop_gradient:
+            y = F.layer_norm(x, x.shape[-1:], epsilon=self.eps) * self.weight
+            return y if self.bias is None else y + self.bias
+        if self.weight.stop_gradient and (self.bias is None or self.bias.stop_gradient):
             return _LayerNorm.apply(x, self.weight, self.bias, self.eps)
         # Not as arguments of one PyLayer: it must return gradients for exactly those that paddle.grad is asked for.
-        normalised, rows = _LayerNorm.apply(x, None, None, self.eps), x.shape[:-1]
-        return normalised * ops.repeat_rows(self.weight, rows) + ops.repeat_rows(self.bias, rows)
+        rows = x.shape[:-1]
+        y = _LayerNorm.apply(x, None, None, self.eps) * ops.repeat_rows(self.weight, rows)
+        return y if self.bias is None else y + ops.repeat_rows(self.bias, rows)
 
 
 class _LayerNorm(PyLayer):
@@ -104,6 +106,7 @@ class _LayerNorm(PyLayer):
     def forward(ctx, x, weight, bias, eps):
         ctx.eps = eps
         ctx.weight = weight
+        ctx.frozen = [parameter for parameter in (weight, bias) if parameter is not None]
         ctx.save_for_backward(x)
         return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
@@ -117,7 +120,7 @@ class _LayerNorm(PyLayer):
         x = x * inverse_std
         g = grad if ctx.weight is None else grad * ctx.weight
         input_grad = (g - paddle.matmul(g, average) - x * paddle.matmul(g * x, average)) * inverse_std
-        return input_grad if ctx.weight is None else (input_grad, None, None)
+        return (input_grad, *(None for _ in ctx.frozen)) if ctx.frozen else input_grad
 
 
 def parameter(shape: Sequence[int]) -> Tensor:

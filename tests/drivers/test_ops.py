@@ -373,6 +373,13 @@ def test_layer_norm_has_the_right_gradient_frozen_or_not(frozen):
     layer_check(nn.LayerNorm(6, eps=1e-12), layer_norm, normal(2, 3, 6), frozen)
 
 
+@pytest.mark.parametrize("frozen", [(), ("weight",)])
+def test_layer_norm_without_bias(frozen):
+    layer = nn.LayerNorm(6, eps=1e-12, bias=False)
+    assert list(nn.named_parameters(layer)) == ["weight"]
+    layer_check(layer, lambda x, weight: layer_norm(x, weight, 0.0), normal(2, 3, 6), frozen)
+
+
 def test_embedding():
     layer = nn.Embedding(5, 3)
     table, ids = normal(5, 3), np.array([[4, 0, 4]])
