@@ -1,14 +1,18 @@
 """One dataclass per method: what a prompt is, apart from its values.
 
 A configuration checks itself when it is made, and is written to and read from the prompt file as plain JSON.
+
+A field whose metadata has a "help" text is an option of the command line. Further keys of the metadata: "option", its
+name there where that is not the field's; "choices"; "read", which makes the value from a text; "only_with", the name
+and the value of another field without which it has no effect.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from fastprompt.cloze.template import Template
-from fastprompt.cloze.verbalizer import check_verbalizer
+from fastprompt.cloze.verbalizer import check_verbalizer, read_verbalizer
 from fastprompt.errors import ConfigError
 from fastprompt.methods.checks import at_least_one, one_of
 
@@ -37,10 +41,16 @@ class MethodConfig:
     tunes_backbone: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     prompt_kind: ClassVar[str | None] = None  # "deep": keys and values of every layer, "shallow": input embeddings
-    pooling: str | None = None
+    pooling: str | None = field(default=None, metadata={"help": "what the head reads", "choices": POOLINGS})
     train_head: bool = True
-    template: str | None = None
-    verbalizer: dict[str, list[str]] | None = None
+    template: str | None = field(
+        default=None,
+        metadata={"help": "cloze: text with [X], [MASK] and pseudo tokens [P], or P-Tuning's numbers, as (3,3,3)"},
+    )
+    verbalizer: dict[str, list[str]] | None = field(
+        default=None,
+        metadata={"help": "words for a cloze's labels: JSON, or a file of it", "read": read_verbalizer},
+    )
 
     def __post_init__(self) -> None:
         if self.template is not None:

@@ -1,6 +1,6 @@
 """P-Tuning's options (Liu et al., 2021, arXiv:2103.10385)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from fastprompt.methods.base import ShallowConfig
@@ -26,12 +26,24 @@ class PTuningConfig(ShallowConfig):
 
     method: ClassVar[str] = "p-tuning"
     learning_rate: ClassVar[float] = 1e-2
-    num_virtual_tokens: int | None = None
-    encoder: str = "lstm"
-    encoder_hidden_size: int | None = None
+    num_virtual_tokens: int | None = field(
+        default=None,
+        metadata={"help": "length of the prompt; default: 20, or the template's [P]", "option": "pre_seq_len"},
+    )
+    encoder: str = field(
+        default="lstm",
+        metadata={
+            "help": "the network that makes the prompt; default: lstm",
+            "option": "prompt_encoder",
+            "choices": ENCODERS,
+        },
+    )
+    encoder_hidden_size: int | None = field(
+        default=None, metadata={"help": "inner width of that network; default: the backbone's embedding size"}
+    )
     encoder_num_layers: int = 2
     encoder_dropout: float = 0.0
-    init_std: float = 1.0
+    init_std: float = field(default=1.0, metadata={"help": "standard deviation of the prompt's initial values"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

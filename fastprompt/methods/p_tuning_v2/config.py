@@ -1,6 +1,6 @@
 """P-Tuning v2's options (Liu et al., 2022, arXiv:2110.07602)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from fastprompt.errors import ConfigError
@@ -33,15 +33,31 @@ class PTuningV2Config(MethodConfig):
     method: ClassVar[str] = "p-tuning-v2"
     learning_rate: ClassVar[float] = 3e-2
     prompt_kind: ClassVar[str | None] = "deep"
-    pre_seq_len: int = 20
-    prefix_projection: bool = False
-    prefix_hidden_size: int = 512
+    pre_seq_len: int = field(default=20, metadata={"help": "length of the prompt; default: 20, or the template's [P]"})
+    prefix_projection: bool = field(default=False, metadata={"help": "make the prefix with a two-layer network"})
+    prefix_hidden_size: int = field(
+        default=512,
+        metadata={
+            "help": "inner width of the network of --prefix_projection; default: 512",
+            "only_with": ("prefix_projection", True),
+        },
+    )
     prefix_dropout: float = 0.0
-    init_std: float = 0.2
-    init: str = "random"
-    init_text: str | None = None
-    shift_positions: bool = False
-    prefix_parts: tuple[str, ...] | None = None
+    init_std: float = field(
+        default=0.2,
+        metadata={"help": "standard deviation of the prompt's initial values", "only_with": ("init", "random")},
+    )
+    init: str = field(
+        default="random", metadata={"help": "initial values: random, text, or (prompt-tuning) vocabulary"}
+    )
+    init_text: str | None = field(default=None, metadata={"help": "the text of --init text"})
+    shift_positions: bool = field(
+        default=False, metadata={"help": "count the tokens' positions from pre_seq_len, as past_key_values does"}
+    )
+    prefix_parts: tuple[str, ...] | None = field(
+        default=None,
+        metadata={"help": "an encoder-decoder's attention that has a prefix: encoder decoder cross; default: all"},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,6 @@
 """Options of prompt tuning (Lester et al., 2021, arXiv:2104.08691) and of tutorial E2's shallow prefix."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from fastprompt.methods.base import ShallowConfig
@@ -18,8 +18,10 @@ class ShallowPrefixConfig(ShallowConfig):
 
     method: ClassVar[str] = "shallow-prefix"
     learning_rate: ClassVar[float] = 1e-2
-    pre_seq_len: int | None = None  # the template's, or 20
-    init_std: float = 1.0
+    pre_seq_len: int | None = field(
+        default=None, metadata={"help": "length of the prompt; default: 20, or the template's [P]"}
+    )
+    init_std: float = field(default=1.0, metadata={"help": "standard deviation of the prompt's initial values"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,9 +46,14 @@ class PromptTuningConfig(ShallowConfig):
 
     method: ClassVar[str] = "prompt-tuning"
     learning_rate: ClassVar[float] = 1e-2
-    num_virtual_tokens: int | None = None
-    init: str = "vocabulary"
-    init_text: str | None = None
+    num_virtual_tokens: int | None = field(
+        default=None,
+        metadata={"help": "length of the prompt; default: 20, or the template's [P]", "option": "pre_seq_len"},
+    )
+    init: str = field(
+        default="vocabulary", metadata={"help": "initial values: random, text, or (prompt-tuning) vocabulary"}
+    )
+    init_text: str | None = field(default=None, metadata={"help": "the text of --init text"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
