@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastprompt.data.encoding import IGNORED, Encodable, encode
+from fastprompt.data.encoding import IGNORE_INDEX, Encodable, encode
 from fastprompt.errors import ConfigError
 from fastprompt.pretrained.tokenizer import Tokenizer
 
@@ -18,7 +18,7 @@ class PadBatch:
     """
 
     def __init__(self, pad_token_id: int) -> None:
-        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0, "labels": IGNORED, "pseudo_tokens": 0}
+        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0, "labels": IGNORE_INDEX, "pseudo_tokens": 0}
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, numpy.ndarray]:
         batch = {name: self._column(name, [example[name] for example in examples]) for name in examples[0]}
@@ -45,7 +45,7 @@ def _choices(value: Sequence[Any]) -> Sequence[Any]:
 
 def _counted(labels: Any) -> int:
     """How many of an example's labels the loss is over."""
-    return sum(label != IGNORED for label in labels) if isinstance(labels, list) else 1
+    return sum(label != IGNORE_INDEX for label in labels) if isinstance(labels, list) else 1
 
 
 def _padded(rows: list[Sequence[int]], fill: int) -> numpy.ndarray:

@@ -17,7 +17,7 @@ from fastprompt.errors import DataError
 from fastprompt.pretrained.tokenizer import Tokenizer
 
 Encodable = LabelledTexts | ClozeTexts | MultipleChoices | TaggedTokens | SquadWindows | Instructions | TextToText
-IGNORED = -100  # the label of what does not count, as in torch and transformers
+IGNORE_INDEX = -100  # the label of what does not count, as in torch and transformers
 
 
 @singledispatch
@@ -79,7 +79,7 @@ def _tokens(
     for row, tags in zip(tokenizer.words(data.tokens, data.pairs, max_length), data.tags, strict=True):
         words = row.pop("word_ids")
         first = {word: place for place, word in reversed(list(enumerate(words))) if word is not None}
-        labels = [IGNORED] * len(words)
+        labels = [IGNORE_INDEX] * len(words)
         for word, place in first.items():
             labels[place] = tags[word]
         rows.append({**row, "labels": labels})
@@ -111,7 +111,7 @@ def _instructions(
         cut += len(asked) < max_length < len(asked) + len(answer)
         lost += len(asked) >= max_length
         if len(asked) < max_length:
-            ids, labels = asked + answer, [IGNORED] * len(asked) + answer
+            ids, labels = asked + answer, [IGNORE_INDEX] * len(asked) + answer
             rows.append({"input_ids": ids[:max_length], "labels": labels[:max_length]})
     if (cut or lost) and notes is not None:
         notes.append(

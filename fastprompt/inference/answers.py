@@ -4,7 +4,7 @@ from functools import singledispatch
 from typing import Any
 
 from fastprompt.data.dataloader import PadBatch
-from fastprompt.data.encoding import IGNORED, encode
+from fastprompt.data.encoding import IGNORE_INDEX, encode
 from fastprompt.data.examples import (
     ClozeTexts,
     Instructions,
@@ -186,7 +186,7 @@ def _of_tokens(
 ) -> list[dict]:
     answers = []
     for place, (row, found) in enumerate(zip(rows, logits, strict=True)):
-        firsts = [i for i, label in enumerate(row["labels"]) if label != IGNORED]  # of each word its first token
+        firsts = [i for i, label in enumerate(row["labels"]) if label != IGNORE_INDEX]  # of each word its first token
         tags: list[str | None] = [model.label_names[i] for i in found[firsts].argmax(axis=-1)]
         tokens = data.tokens[place]
         given = {"tokens": tokens} | ({"predicate": data.pairs[place][0]} if data.pairs else {})

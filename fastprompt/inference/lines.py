@@ -14,7 +14,7 @@ from fastprompt.data.examples import (
     SquadQuestion,
     TaggedTokens,
 )
-from fastprompt.data.readers.files import Place
+from fastprompt.data.readers.files import Record
 from fastprompt.data.tasks import TaskData
 from fastprompt.errors import DataError
 from fastprompt.models.base import PromptModel
@@ -58,80 +58,80 @@ def read_lines(
     instruction = ("instruction", str)
     kinds = {"token_classification": ("tokens", str.split), "causal_lm": instruction, "seq2seq_lm": instruction}
     key, read = kinds.get(model.task, ("text", str))
-    return reader(model, [Place(where, "", {key: read(text)}) for where, text in lines])
+    return reader(model, [Record(where, "", {key: read(text)}) for where, text in lines])
 
 
 STRUCTURED = ("multiple_choice", "question_answering")  # tasks that no bare line of text can pose
 
 
-def _parsed(line: Line) -> Place:
+def _parsed(line: Line) -> Record:
     where, text = line
     try:
-        return Place(where, "", json.loads(text))
+        return Record(where, "", json.loads(text))
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: a JSON object is wanted ({error.msg}).") from error
 
 
-def _all_or_none(places: list[Place], key: str, *kinds: type) -> list[Any] | None:
+def _all_or_none(records: list[Record], key: str, *kinds: type) -> list[Any] | None:
     """The values of a key that every object has, or none of them."""
-    if not places or key not in (places[0].value if isinstance(places[0].value, dict) else ()):
-        if extra := [place for place in places if isinstance(place.value, dict) and key in place.value]:
+    if not records or key not in (records[0].value if isinstance(records[0].value, dict) else ()):
+        if extra := [record for record in records if isinstance(record.value, dict) and key in record.value]:
             raise extra[0].wrong(f"it has the key {key!r}, the lines before it have not")
         return None
-    return [place.get(key, *kinds) for place in places]
+    return [record.get(key, *kinds) for record in records]
 
 
-def _read_texts(model: PromptModel, places: list[Place]) -> LabelledTexts:
-    texts = [place.get("text", str) for place in places]
-    pairs = _all_or_none(places, "text_pair", str)
+def _read_texts(model: PromptModel, records: list[Record]) -> LabelledTexts:
+    texts = [record.get("text", str) for record in records]
+    pairs = _all_or_none(records, "text_pair", str)
     if pairs is not None and model.fills_blanks:
-        raise places[0].wrong("a cloze is asked with one text; leave text_pair off")
+        raise records[0].wrong("a cloze is asked with one text; leave text_pair off")
     open_ended = model.problem_type == NUMBERS or not model.label_names
     labels: list[Any] = [0.0 if open_ended else 0] * len(texts)
     return LabelledTexts(texts, labels, None if open_ended else model.label_names, pairs)
 
 
-def _read_choices(model: PromptModel, places: list[Place]) -> MultipleChoices:
+def _read_choices(model: PromptModel, records: list[Record]) -> MultipleChoices:
     choices = []
-    for place in places:
-        text, given = place.get("text", str), place.get("choices", list)
+    for record in records:
+        text, given = record.get("text", str), record.get("choices", list)
         if len(given) < 2 or not all(isinstance(choice, str) for choice in given):
-            raise place.wrong("'choices' is a list of two texts or more")
+            raise record.wrong("'choices' is a list of two texts or more")
         if choices and len(given) != len(choices[0]):
-            raise place.wrong(f"it has {len(given)} choices, the line before it {len(choices[0])}")
+            raise record.wrong(f"it has {len(given)} choices, the line before it {len(choices[0])}")
         choices.append([(text, choice) for choice in given])
     return MultipleChoices(choices, [0] * len(choices))
 
 
-def _read_tokens(model: PromptModel, places: list[Place]) -> TaggedTokens:
+def _read_tokens(model: PromptModel, records: list[Record]) -> TaggedTokens:
     sentences = []
-    for place in places:
-        tokens = place.get("tokens", list)
+    for record in records:
+        tokens = record.get("tokens", list)
         if not tokens or not all(isinstance(token, str) and token for token in tokens):
-            raise place.wrong("it has no words; a tagger wants one or more")
+            raise record.wrong("it has no words; a tagger wants one or more")
         sentences.append(tokens)
-    predicates = _all_or_none(places, "predicate", str)
+    predicates = _all_or_none(records, "predicate", str)
     tags = [[0] * len(tokens) for tokens in sentences]
     return TaggedTokens(sentences, tags, model.label_names, predicates and [[word] for word in predicates])
 
 
-def _read_questions(model: PromptModel, places: list[Place], version_2: bool) -> SquadData:
+def _read_questions(model: PromptModel, records: list[Record], version_2: bool) -> SquadData:
     questions: dict[str, SquadQuestion] = {}
-    for place in places:
-        key = place.get("id", str) if isinstance(place.value, dict) and "id" in place.value else place.source
+    for record in records:
+        key = record.get("id", str) if isinstance(record.value, dict) and "id" in record.value else record.source
         if key in questions:
-            raise place.wrong(f"the id {key!r} is an earlier line's")
-        context = place.get("context", str)
+            raise record.wrong(f"the id {key!r} is an earlier line's")
+        context = record.get("context", str)
         if not context.strip():
-            raise place.wrong("its context is empty")
-        questions[key] = SquadQuestion(key, place.get("question", str), context, [])
+            raise record.wrong("its context is empty")
+        questions[key] = SquadQuestion(key, record.get("question", str), context, [])
     return SquadData(list(questions.values()), version_2)
 
 
-def _read_instructions(model: PromptModel, places: list[Place], chat_template: str) -> Instructions:
-    instructions = [place.get("instruction", str) for place in places]
-    contexts = [place.get("input", str) if "input" in place.value else "" for place in places]
-    return Instructions(instructions, contexts, [""] * len(places), chat_template)
+def _read_instructions(model: PromptModel, records: list[Record], chat_template: str) -> Instructions:
+    instructions = [record.get("instruction", str) for record in records]
+    contexts = [record.get("input", str) if "input" in record.value else "" for record in records]
+    return Instructions(instructions, contexts, [""] * len(records), chat_template)
 
 
 def batches(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:

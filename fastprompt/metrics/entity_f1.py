@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastprompt.data.encoding import IGNORED
+from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.data.readers.conll import is_entity_tag
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
@@ -50,7 +50,7 @@ class EntityF1(GatheredMetric):
     def update(self, pred: Any, target: Any) -> None:
         """Args: pred, target: (B, T) class indices; positions with target -100 are left out."""
         for row, wanted in zip(ops.to_numpy(pred), ops.to_numpy(target), strict=True):
-            kept = wanted != IGNORED
+            kept = wanted != IGNORE_INDEX
             predicted, gold = (find_entities([self.label_names[i] for i in x[kept]]) for x in (row, wanted))
             self.rows.append((len(set(predicted) & set(gold)), len(predicted), len(gold)))
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastprompt.data.encoding import IGNORED
+from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.framework import ops
 from fastprompt.metrics.gathering import GatheredMetric
 
@@ -14,7 +14,7 @@ class MeanLoss(GatheredMetric):
     def update(self, loss: Any, target: Any) -> None:
         """Args: loss: scalar, a batch's mean; target: (B, ...) what that is over, -100 where nothing counts."""
         target = ops.to_numpy(target)
-        count = target.size if target.dtype.kind == "f" else int((target != IGNORED).sum())
+        count = target.size if target.dtype.kind == "f" else int((target != IGNORE_INDEX).sum())
         self.rows.append((ops.to_numpy(loss).item() * count, count))
 
     def score(self, rows: list[tuple[float, int]]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from fastprompt.data.encoding import IGNORED
+from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
@@ -88,13 +88,13 @@ class LanguageModel(PromptModel):
 
     def _labelled(self, states: Any, labels: Any) -> tuple[Any, Any]:
         """States (B, T, hidden) that score the N labels (B, T) that count, and those labels: (N, hidden) and (N,)."""
-        counted = ops.to_numpy(labels) != IGNORED
+        counted = ops.to_numpy(labels) != IGNORE_INDEX
         counted[:, : self.label_offset] = False  # nothing stands before them
         places = numpy.flatnonzero(counted)
         labels = ops.reshape(labels, (-1,))
         states = ops.reshape(states, (-1, states.shape[-1]))
         if not len(places):  # one that does not count: the loss is 0, the mean of none
-            return states[:1], labels[:1] * 0 + IGNORED
+            return states[:1], labels[:1] * 0 + IGNORE_INDEX
         return (
             ops.take_rows(states, (places - self.label_offset).tolist()),
             ops.take_rows(labels, places.tolist()),

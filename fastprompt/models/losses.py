@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastprompt.data.encoding import IGNORED
+from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
 
@@ -62,7 +62,7 @@ def span_loss(logits: Any, start_positions: Any, end_positions: Any) -> Any:
     for side, positions in enumerate((start_positions, end_positions)):
         first = positions * ops.cast(positions > 0, "int64")
         inside = ops.cast(first < length, "int64")
-        losses.append(class_loss(logits[:, :, side], first * inside + IGNORED * (1 - inside)))
+        losses.append(class_loss(logits[:, :, side], first * inside + IGNORE_INDEX * (1 - inside)))
     return (losses[0] + losses[1]) / 2
 
 

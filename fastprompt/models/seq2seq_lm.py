@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from fastprompt.backbones.prefix import Prefix
-from fastprompt.data.encoding import IGNORED
+from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.methods.base import MethodConfig
@@ -101,7 +101,7 @@ class PromptForSeq2SeqLM(LanguageModel):
 
     def _shifted(self, labels: Any) -> Any:
         """Labels (B, T) one place later, behind the token that the decoder starts with."""
-        kept = ops.cast(labels != IGNORED, "int64")
+        kept = ops.cast(labels != IGNORE_INDEX, "int64")
         tokens = labels * kept + (padding_id(self.checkpoint.config) or 0) * (1 - kept)
         return ops.cat([tokens[:, :1] * 0 + self._first_token, tokens[:, :-1]], axis=1)
 

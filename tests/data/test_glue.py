@@ -6,7 +6,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 from fastprompt.data.examples import LabelledTexts, MultipleChoices
-from fastprompt.data.readers.files import Place
+from fastprompt.data.readers.files import Record
 from fastprompt.data.readers.glue import GLUE, load_glue
 from fastprompt.data.readers.superglue import SUPERGLUE, copa_from_rows, load_superglue, superglue_from_rows
 from fastprompt.data.tasks import load_task
@@ -239,7 +239,7 @@ def test_answers_to_one_question_are_one_group(tmp_path):
 
 
 def places(*rows):
-    return [Place("hub", f"row {number}", row) for number, row in enumerate(rows)]
+    return [Record("hub", f"row {number}", row) for number, row in enumerate(rows)]
 
 
 def test_the_hubs_rows_are_the_same_examples():

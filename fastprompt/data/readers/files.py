@@ -89,7 +89,7 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}, line {error.lineno}: no valid JSON ({error.msg}).") from error
 
 
-def read_json_lines(path: Path) -> Iterator["Place"]:
+def read_json_lines(path: Path) -> Iterator["Record"]:
     """The object of each line that is not blank.
 
     Raises:
@@ -98,7 +98,7 @@ def read_json_lines(path: Path) -> Iterator["Place"]:
     for number, line in read_lines(path):
         if line.strip():
             try:
-                yield Place(str(path), f"line {number}", json.loads(line))
+                yield Record(str(path), f"line {number}", json.loads(line))
             except json.JSONDecodeError as error:
                 raise DataError(f"{path}, line {number}: no valid JSON ({error.msg}).") from error
 
@@ -174,7 +174,7 @@ def shown(names: Iterable[str], most: int = 10) -> str:
     return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])}, ... ({len(names)} in all)"
 
 
-class Place:
+class Record:
     """A value read from JSON that knows where it stands."""
 
     def __init__(self, source: str, trail: str, value: Any) -> None:
@@ -201,13 +201,13 @@ class Place:
             raise self.wrong(f"{key!r} is {type(found).__name__}, not {names}")
         return found
 
-    def child(self, key: str) -> "Place":
+    def child(self, key: str) -> "Record":
         """The object of a key."""
-        return Place(self.source, self._under(key), self.get(key, dict))
+        return Record(self.source, self._under(key), self.get(key, dict))
 
-    def items(self, key: str) -> "list[Place]":
+    def items(self, key: str) -> "list[Record]":
         """What is in the list of a key."""
-        return [Place(self.source, f"{self._under(key)}[{i}]", value) for i, value in enumerate(self.get(key, list))]
+        return [Record(self.source, f"{self._under(key)}[{i}]", value) for i, value in enumerate(self.get(key, list))]
 
     def _under(self, key: str) -> str:
         return f"{self.trail}.{key}" if self.trail else key

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.data.examples import Instructions
-from fastprompt.data.readers.files import Place, find_split, load_saved, read_json, read_json_lines
+from fastprompt.data.readers.files import Record, find_split, load_saved, read_json, read_json_lines
 from fastprompt.errors import DataError
 
 _HELD_OUT = 20  # of so many rows the last is for evaluation where nobody has split them
@@ -61,7 +61,7 @@ def _part(data: Instructions, split: str, source: Path) -> Instructions:
     return data.select([row for row in range(len(data)) if (row in held_out) == (split == "validation")])
 
 
-def _open(path: Path, split: str) -> tuple[Path, Iterator[Place], bool]:
+def _open(path: Path, split: str) -> tuple[Path, Iterator[Record], bool]:
     """Where the rows stand, the rows, and whether they are those of all splits together."""
     if path.is_dir() and (path / "dataset_dict.json").exists():
         return path, _saved(path, split), False
@@ -76,13 +76,13 @@ def _open(path: Path, split: str) -> tuple[Path, Iterator[Place], bool]:
     return path, _read(path), True
 
 
-def _saved(folder: Path, split: str | None) -> Iterator[Place]:
+def _saved(folder: Path, split: str | None) -> Iterator[Record]:
     where, rows = load_saved(folder, split)
     for number, row in enumerate(rows):
-        yield Place(where, f"row {number}", row)
+        yield Record(where, f"row {number}", row)
 
 
-def _read(path: Path) -> Iterator[Place]:
+def _read(path: Path) -> Iterator[Record]:
     if path.suffix == ".jsonl":
         yield from read_json_lines(path)
         return
@@ -90,4 +90,4 @@ def _read(path: Path) -> Iterator[Place]:
     if not isinstance(content, list):
         raise DataError(f"{path} holds no list of rows; Alpaca's form is [{{instruction, input, output}}, ...].")
     for number, row in enumerate(content):
-        yield Place(str(path), f"row {number}", row)
+        yield Record(str(path), f"row {number}", row)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastprompt.cloze.template import BLANK, TEXT
 from fastprompt.data.examples import ClozeTexts
-from fastprompt.data.readers.files import Place, read_json_lines, read_lines, shown
+from fastprompt.data.readers.files import Record, read_json_lines, read_lines, shown
 from fastprompt.errors import DataError
 from fastprompt.pretrained.tokenizer import Tokenizer
 
@@ -66,12 +66,12 @@ def read_relations(data_dir: str | Path, chosen: Sequence[str] | None, splits: S
     folder = Path(data_dir).expanduser()
     listed = folder / "relations.jsonl"
     known = {}
-    for place in read_json_lines(listed):
-        name = place.get("relation", str)
+    for record in read_json_lines(listed):
+        name = record.get("relation", str)
         files = _find_files(folder, name)
         if files or name in (chosen or ()):
-            label = place.value.get("label")
-            known[name] = Relation(name, _template(place), label if isinstance(label, str) else name, files)
+            label = record.value.get("label")
+            known[name] = Relation(name, _template(record), label if isinstance(label, str) else name, files)
     if unknown := [name for name in chosen or () if name not in known]:
         raise DataError(f"{listed} has no relation {unknown[0]!r}; it has {shown(known)}.")
     if not known:
@@ -97,11 +97,11 @@ def _find_files(folder: Path, name: str) -> dict[str, Path]:
     )
 
 
-def _template(place: Place) -> str:
-    template = place.get("template", str)
+def _template(record: Record) -> str:
+    template = record.get("template", str)
     for slot in (TEXT, _OBJECT):
         if template.count(slot) != 1:
-            raise place.wrong(f"the template {template!r} has {template.count(slot) or 'no'} {slot}; write one")
+            raise record.wrong(f"the template {template!r} has {template.count(slot) or 'no'} {slot}; write one")
     return template.replace(_OBJECT, BLANK)
 
 
@@ -134,8 +134,8 @@ def read_facts(relation: Relation, split: str, tokenizer: Tokenizer, candidates:
     """
     facts = Facts([], [])
     path = relation.files[split]
-    for place in read_json_lines(path):
-        subject, obj = place.get("sub_label", str), place.get("obj_label", str)
+    for record in read_json_lines(path):
+        subject, obj = record.get("sub_label", str), record.get("obj_label", str)
         word = tokenizer.id_of_word(obj)
         if word is None:
             facts.several += 1

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.data.examples import SquadData, SquadQuestion
-from fastprompt.data.readers.files import Place, find_split, read_json
+from fastprompt.data.readers.files import Record, find_split, read_json
 from fastprompt.data.readers.hub import load_from_hub
 from fastprompt.errors import DataError
 
@@ -42,7 +42,7 @@ def read_squad(path: Path) -> SquadData:
             its context.
     """
     entries, version_2 = [], False
-    for article in Place(str(path), "", read_json(path)).items("data"):
+    for article in Record(str(path), "", read_json(path)).items("data"):
         for paragraph in article.items("paragraphs"):
             context = paragraph.get("context", str)
             for entry in paragraph.items("qas"):
@@ -68,7 +68,7 @@ def squad_from_rows(rows: Iterable[dict[str, Any]], version_2: bool, name: str) 
     """
     entries = []
     for number, row in enumerate(rows):
-        entry = Place(name, f"row {number}", row)
+        entry = Record(name, f"row {number}", row)
         entry.trail += f" (id {entry.get('id', str)})"
         given = entry.child("answers")
         texts, starts = given.get("text", list), given.get("answer_start", list)
@@ -80,7 +80,7 @@ def squad_from_rows(rows: Iterable[dict[str, Any]], version_2: bool, name: str) 
     return _collect(name, entries, version_2)
 
 
-def _collect(source: str, entries: list[tuple[Place, str, list[tuple[str, int]]]], version_2: bool) -> SquadData:
+def _collect(source: str, entries: list[tuple[Record, str, list[tuple[str, int]]]], version_2: bool) -> SquadData:
     questions: dict[str, SquadQuestion] = {}
     count = moved = 0
     for entry, context, given in entries:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastprompt.data.examples import LabelledTexts, MultipleChoices
-from fastprompt.data.readers.files import Place, find_split, read_json_lines
+from fastprompt.data.readers.files import Record, find_split, read_json_lines
 from fastprompt.data.readers.hub import load_from_hub
 from fastprompt.errors import DataError
 
@@ -16,28 +16,28 @@ _JOINERS = {"cause": "because", "effect": "so"}
 
 @dataclass
 class _Example:
-    place: Place  # where the label stands
+    record: Record  # where the label stands
     text: str
     pair: str
     group: object = None
 
 
-def _plain(text: str, pair: str) -> Callable[[Place], Iterator[_Example]]:
+def _plain(text: str, pair: str) -> Callable[[Record], Iterator[_Example]]:
     """Two columns as they are."""
 
-    def examples(row: Place) -> Iterator[_Example]:
+    def examples(row: Record) -> Iterator[_Example]:
         yield _Example(row, row.get(text, str), row.get(pair, str))
 
     return examples
 
 
-def _wic(row: Place) -> Iterator[_Example]:
+def _wic(row: Record) -> Iterator[_Example]:
     """Each sentence behind the word whose sense is asked for."""
     word = row.get("word", str)
     yield _Example(row, *(f"{word}: {row.get(name, str)}" for name in ("sentence1", "sentence2")))
 
 
-def _wsc(row: Place) -> Iterator[_Example]:
+def _wsc(row: Record) -> Iterator[_Example]:
     """The pronoun between asterisks; the second text is what it may stand for."""
     spans = row.child("target") if "target" in row.value else row  # the hub's rows are flat
     words, index = row.get("text", str).split(), spans.get("span2_index", int)
@@ -47,7 +47,7 @@ def _wsc(row: Place) -> Iterator[_Example]:
     yield _Example(row, " ".join(words), spans.get("span1_text", str))
 
 
-def _multirc(row: Place) -> Iterator[_Example]:
+def _multirc(row: Record) -> Iterator[_Example]:
     """One example an answer, read behind its question; all of a question's are one group."""
     if "passage" not in row.value:  # the hub's rows are one an answer
         index = row.child("idx")
@@ -68,7 +68,7 @@ class SuperGlueTask:
 
     title: str
     label_names: tuple[str, ...]
-    examples: Callable[[Place], Iterator[_Example]]
+    examples: Callable[[Record], Iterator[_Example]]
 
 
 SUPERGLUE = {
@@ -96,7 +96,7 @@ def load_superglue(
     if data_dir is None:
         title = "COPA" if dataset_name == "copa" else SUPERGLUE[dataset_name].title
         found = load_from_hub(title, "aps/super_glue", dataset_name, split, "refs/convert/parquet")
-        rows = (Place(f"the hub's {title}", f"row {number}", row) for number, row in enumerate(found))
+        rows = (Record(f"the hub's {title}", f"row {number}", row) for number, row in enumerate(found))
     else:
         rows = read_json_lines(find_split(data_dir, split, (".jsonl",)))
     labelled = split != "test"
@@ -105,7 +105,7 @@ def load_superglue(
     )
 
 
-def superglue_from_rows(dataset_name: str, rows: Iterable[Place], labelled: bool = True) -> LabelledTexts:
+def superglue_from_rows(dataset_name: str, rows: Iterable[Record], labelled: bool = True) -> LabelledTexts:
     """Pairs of texts from the rows of a task, MultiRC's with their questions as groups.
 
     Args:
@@ -121,26 +121,26 @@ def superglue_from_rows(dataset_name: str, rows: Iterable[Place], labelled: bool
     groups = {example.group: number for number, example in enumerate(examples)}
     return LabelledTexts(
         [example.text for example in examples],
-        [_label(example.place, task.label_names) if labelled else 0 for example in examples],
+        [_label(example.record, task.label_names) if labelled else 0 for example in examples],
         list(task.label_names),
         [example.pair for example in examples],
         [groups[example.group] for example in examples] if dataset_name == "multirc" else None,
     )
 
 
-def _label(place: Place, names: tuple[str, ...]) -> int:
+def _label(record: Record, names: tuple[str, ...]) -> int:
     """The class: a name, a truth value, or an index, as the hub and MultiRC write it."""
-    label = place.get("label", str, bool, int)
+    label = record.get("label", str, bool, int)
     if isinstance(label, bool) and names == _TRUTH:
         return int(label)
     if isinstance(label, str) and label in names:
         return names.index(label)
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names):
         return label
-    raise place.wrong(f"the label is {label!r}; there are {', '.join(names)}")
+    raise record.wrong(f"the label is {label!r}; there are {', '.join(names)}")
 
 
-def copa_from_rows(rows: Iterable[Place], labelled: bool = True) -> MultipleChoices:
+def copa_from_rows(rows: Iterable[Record], labelled: bool = True) -> MultipleChoices:
     """COPA (Roemmele et al., 2011): what is the premise's cause, or its effect? Choices are choice1, choice2, ...
 
     Args:

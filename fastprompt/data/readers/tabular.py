@@ -9,7 +9,7 @@ from typing import Any
 
 from fastprompt.data.examples import LabelledTexts
 from fastprompt.data.readers.files import (
-    Place,
+    Record,
     check_columns,
     find_split,
     load_saved,
@@ -49,13 +49,13 @@ def load_own(
     if text_columns is None or not 1 <= len(text_columns) <= 2:
         raise ConfigError("--text_columns names the column of the texts, or the two columns of pairs of texts.")
     texts: list[list[str]] = [[] for _ in text_columns]
-    labels: list[Place] = []
+    labels: list[Record] = []
     label_columns = [] if split == "test" else [label_column]
     source, rows, class_names = _open(Path(data_dir).expanduser(), split, [*text_columns, *label_columns])
     for row in rows:
         for column, name in zip(texts, text_columns, strict=True):
             column.append(row.get(name, str))
-        labels.append(Place(row.source, row.trail, row.value.get(label_column)))
+        labels.append(Record(row.source, row.trail, row.value.get(label_column)))
     if not labels:
         raise DataError(f"{source} has no rows.")
     first, *second = texts
@@ -78,7 +78,7 @@ def load_own(
     return LabelledTexts(first, [index[name] for name in found], names, pairs)
 
 
-def _open(folder: Path, split: str, wanted: list[str]) -> tuple[Path, Iterator[Place], list[str] | None]:
+def _open(folder: Path, split: str, wanted: list[str]) -> tuple[Path, Iterator[Record], list[str] | None]:
     """Where a split stands, its rows, and the classes' names where the data say them."""
     if (folder / "dataset_dict.json").exists():
         return folder, *_open_saved(folder, split, wanted)
@@ -86,10 +86,10 @@ def _open(folder: Path, split: str, wanted: list[str]) -> tuple[Path, Iterator[P
     if path.suffix == ".jsonl":
         return path, _checked(read_json_lines(path), wanted), None
     lines = read_csv(path, wanted) if path.suffix == ".csv" else read_tsv(path, wanted)
-    return path, (Place(str(path), f"line {number}", row) for number, row in lines), None
+    return path, (Record(str(path), f"line {number}", row) for number, row in lines), None
 
 
-def _checked(rows: Iterator[Place], wanted: list[str]) -> Iterator[Place]:
+def _checked(rows: Iterator[Record], wanted: list[str]) -> Iterator[Record]:
     for row in rows:
         if not isinstance(row.value, dict):
             raise row.wrong(f"an object is wanted, not {type(row.value).__name__}")
@@ -97,7 +97,7 @@ def _checked(rows: Iterator[Place], wanted: list[str]) -> Iterator[Place]:
         yield row
 
 
-def _open_saved(folder: Path, split: str, wanted: list[str]) -> tuple[Iterator[Place], list[str] | None]:
+def _open_saved(folder: Path, split: str, wanted: list[str]) -> tuple[Iterator[Record], list[str] | None]:
     """A folder that `DatasetDict.save_to_disk` made."""
     where, rows = load_saved(folder, split)
     label = wanted[-1]
@@ -105,10 +105,10 @@ def _open_saved(folder: Path, split: str, wanted: list[str]) -> tuple[Iterator[P
     names = getattr(rows.features[label], "names", None)  # a text column has none
     if names is not None:
         rows = ({**row, label: names[row[label]] if row[label] in range(len(names)) else None} for row in rows)
-    return (Place(where, f"row {number}", row) for number, row in enumerate(rows)), names
+    return (Record(where, f"row {number}", row) for number, row in enumerate(rows)), names
 
 
-def _number(label: Place) -> float:
+def _number(label: Record) -> float:
     try:
         value = math.nan if isinstance(label.value, bool) else float(label.value)
     except (TypeError, ValueError):
@@ -118,7 +118,7 @@ def _number(label: Place) -> float:
     return value
 
 
-def _class(label: Place) -> str:
+def _class(label: Record) -> str:
     """The name of a class: a word, a whole number, or true and false."""
     value = label.value
     if isinstance(value, str) and value.strip() and not (_NUMBER.fullmatch(value) and not _WHOLE.fullmatch(value)):
