@@ -19,6 +19,7 @@ from fastprompt.models.heads import make_head
 from fastprompt.models.inputs import causal_positions
 from fastprompt.models.outputs import label_names_of
 from fastprompt.models.pooling import pool
+from fastprompt.models.saving import write_prompt
 from fastprompt.models.trainable import TunedTensors
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file
@@ -423,7 +424,7 @@ class PromptModel(TunedTensors, nn.Module):
 
         Both are written whole or not at all; an earlier prompt in the folder is replaced.
         """
-        prompt_file.write_prompt(self, directory)
+        write_prompt(self, directory)
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model as ONNX for serving, its prompt baked in as constants; on torch only.
