@@ -25,17 +25,19 @@ if TYPE_CHECKING:
 ONE_FILE_BYTES = 2**31 - 2**27
 
 
-class _Baked(nn.Module):
-    """What `prompt` makes, as constants: a projection or an encoder is not run again."""
-
-    def __init__(self, prompt: nn.Module, device: torch.device) -> None:
-        super().__init__()
-        for name, value in prompt.collapse().items():  # key and value, or embedding
-            self.register_buffer(name, torch.from_numpy(value).to(device))
-
-    def forward(self) -> Tensor | tuple[Tensor, ...]:
-        values = tuple(self.buffers())
-        return values if len(values) > 1 else values[0]
+@contextlib.contextmanager
+def _baked(prompt: nn.Module, device: torch.device) -> Iterator[None]:
+    """`prompt` with constants in place of what makes its values: a projection or an encoder is not run again."""
+    values = {f"_baked_{name}": torch.from_numpy(value).to(device) for name, value in prompt.collapse().items()}
+    for name, value in values.items():  # key and value, or embedding
+        prompt.register_buffer(name, value)
+    prompt.forward = lambda: tuple(values.values()) if len(values) > 1 else next(iter(values.values()))
+    try:
+        yield
+    finally:
+        del prompt.forward
+        for name in values:
+            delattr(prompt, name)
 
 
 class _Served(nn.Module):
@@ -138,15 +140,11 @@ def _description(model: "PromptModel") -> dict[str, str]:
 def _served(model: "PromptModel") -> Iterator[_Served]:
     """`model` in evaluation mode with its prompt baked in; as it was before in the end."""
     modes = {module: module.training for module in model.modules()}
-    prompt = getattr(model, "prompt", None)
     try:
         model.eval()
-        if prompt is not None:
-            model.prompt = _Baked(prompt, device_of(model))
-        yield _Served(model).eval()
+        with contextlib.nullcontext() if model.prompt is None else _baked(model.prompt, device_of(model)):
+            yield _Served(model).eval()
     finally:
-        if prompt is not None:
-            model.prompt = prompt
         for module, training in modes.items():
             module.training = training
 

@@ -111,7 +111,7 @@ def _open_folder(output: Path, options: TrainOptions) -> None:
 def _configure(options: TrainOptions, relation: Relation, causal: bool) -> MethodConfig:
     template = options.template
     if template is None:
-        template = _PSEUDO_TOKENS if METHODS[options.method].prompt_kind == "shallow" else relation.template
+        template = _PSEUDO_TOKENS if METHODS[options.method].takes_pseudo_tokens else relation.template
     return method_config(options.method, **{**options.method_options(), "template": written(template, causal)})
 
 

@@ -62,7 +62,6 @@ def _read_batches(path: str) -> list[dict[str, numpy.ndarray]]:
 
 def run_job(job: Job) -> None:
     """Take one measurement and write it to the job's output file."""
-    from fastprompt.framework import nn, ops
     from fastprompt.models.auto import model_class
 
     model = model_class(job.task).from_pretrained(
@@ -77,8 +76,7 @@ def run_job(job: Job) -> None:
     if job.float64:
         model.double()
     model.train()
-    like = next(iter(nn.named_parameters(model.head).values()))
-    batches = [{name: ops.tensor(array, like=like) for name, array in b.items()} for b in _read_batches(job.batches)]
+    batches = [{name: model.tensor(array) for name, array in b.items()} for b in _read_batches(job.batches)]
     found = train_losses(model, batches, job) if job.steps else measure(model, batches[0], job)
     save_file({name: numpy.ascontiguousarray(array) for name, array in found.items()}, job.output)
 
@@ -121,9 +119,9 @@ def _without_padding(states: numpy.ndarray, real: numpy.ndarray) -> numpy.ndarra
 def _first_trained(model: Any, states: int) -> int:
     """The first hidden state that depends on what is tuned; `states` where none does."""
     config = model.method_config
-    if config.prompt_kind == "deep":
-        return 1
-    return 0 if config.prompt_kind == "shallow" or config.tunes_backbone else states
+    if config.has_prompt:
+        return 0 if config.takes_pseudo_tokens else 1  # a deep prompt enters after the embeddings
+    return 0 if config.tunes_backbone else states
 
 
 def _step(

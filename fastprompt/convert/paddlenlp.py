@@ -10,8 +10,9 @@ from typing import Any
 
 from fastprompt.convert.common import check_sizes, make_config, prefix_sizes, refuse, setting, take
 from fastprompt.errors import CheckpointError
+from fastprompt.methods.layout import from_halves, to_halves
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
-from fastprompt.methods.p_tuning_v2.layout import from_halves, project, to_halves
+from fastprompt.methods.p_tuning_v2.projection import project
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json
 from fastprompt.pretrained.family import geometry
 from fastprompt.saving.files import as_json

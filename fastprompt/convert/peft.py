@@ -21,10 +21,10 @@ from fastprompt.convert.common import (
     whole_head,
 )
 from fastprompt.errors import CheckpointError
-from fastprompt.methods.base import MethodConfig
+from fastprompt.methods.base import DeepConfig, MethodConfig
+from fastprompt.methods.layout import from_chunks, to_chunks
 from fastprompt.methods.p_tuning.config import PTuningConfig
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
-from fastprompt.methods.p_tuning_v2.layout import from_chunks, to_chunks
 from fastprompt.methods.prompt_tuning.config import PromptTuningConfig
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.pretrained.family import geometry
@@ -120,10 +120,10 @@ def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
     config, sizes = saved.config, prefix_sizes(checkpoint)
     if saved.task not in TASKS.values():
         raise refuse(saved, "PEFT", f"door of ours for the task {saved.task}")
-    if config.prompt_kind is None:
+    if not config.has_prompt:
         raise refuse(saved, "PEFT", f"prompt for {config.method}")
     classifies = saved.task == "sequence_classification"
-    if config.prompt_kind == "deep":
+    if isinstance(config, DeepConfig):
         if not config.shift_positions:
             raise refuse(saved, "PEFT", "prefix that leaves the tokens' positions alone (shift_positions=False)")
         if classifies and config.pooling != "first":

@@ -19,8 +19,9 @@ from fastprompt.convert.common import (
 )
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import is_installed
+from fastprompt.methods.layout import from_chunks, to_chunks
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
-from fastprompt.methods.p_tuning_v2.layout import from_chunks, project, to_chunks
+from fastprompt.methods.p_tuning_v2.projection import project
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
 from fastprompt.pretrained.family import geometry
 from fastprompt.saving.files import as_json

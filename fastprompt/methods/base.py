@@ -1,6 +1,7 @@
-"""One dataclass per method: what a prompt is, apart from its values.
+"""What configurations of methods share: a dataclass for all, one for deep prompts, one for shallow ones.
 
-A configuration checks itself when it is made, and is written to and read from the prompt file as plain JSON.
+A configuration says what a prompt is, apart from its values. It checks itself when it is made, and is written to and
+read from the prompt file as plain JSON. It imports no framework.
 
 A field whose metadata has a "help" text is an option of the command line. Further keys of the metadata: "option", its
 name there where that is not the field's; "choices"; "read", which makes the value from a text; "only_with", the name
@@ -14,9 +15,11 @@ from typing import Any, ClassVar
 from fastprompt.cloze.template import Template
 from fastprompt.cloze.verbalizer import check_verbalizer, read_verbalizer
 from fastprompt.errors import ConfigError
-from fastprompt.methods.checks import at_least_one, one_of
+from fastprompt.methods.checks import at_least_one, one_of, probability, some_of
+from fastprompt.pretrained.checkpoint import Checkpoint
 
 POOLINGS = ("first", "last", "mean", "prompt")
+PREFIX_PARTS = ("encoder", "decoder", "cross")
 
 
 @dataclass(kw_only=True)
@@ -38,9 +41,11 @@ class MethodConfig:
 
     method: ClassVar[str]
     learning_rate: ClassVar[float]
-    tunes_backbone: ClassVar[bool] = False
     trains: ClassVar[bool] = True
-    prompt_kind: ClassVar[str | None] = None  # "deep": keys and values of every layer, "shallow": input embeddings
+    tunes_backbone: ClassVar[bool] = False
+    tunes_pretrained_head: ClassVar[bool] = False  # a language model's own head, which else is frozen
+    has_prompt: ClassVar[bool] = False
+    takes_pseudo_tokens: ClassVar[bool] = False  # whether its prompt can stand among a template's words
     pooling: str | None = field(default=None, metadata={"help": "what the head reads", "choices": POOLINGS})
     train_head: bool = True
     template: str | None = field(
@@ -55,7 +60,7 @@ class MethodConfig:
     def __post_init__(self) -> None:
         if self.template is not None:
             self.template = Template(self.template).text
-        if self.num_pseudo and self.prompt_kind != "shallow":
+        if self.num_pseudo and not self.takes_pseudo_tokens:
             raise ConfigError(
                 f"The template has {self.num_pseudo} pseudo tokens [P], which {self.method} has no use for; "
                 f"leave them off, or use p-tuning, prompt-tuning or shallow-prefix."
@@ -64,15 +69,24 @@ class MethodConfig:
             self.verbalizer = check_verbalizer(self.verbalizer)
         if self.pooling is not None:
             one_of("pooling", self.pooling, POOLINGS)
-        if self.pooling == "prompt" and self.prompt_kind != "shallow":
+        if self.pooling == "prompt" and not self.takes_pseudo_tokens:
             raise ConfigError(
                 f"pooling='prompt' needs a shallow prompt; {self.method} has none: use 'first' or 'mean'."
             )
+
+    def tunes(self, name: str) -> bool:
+        """Whether training changes the pretrained tensor `name`, of the backbone or of a head it brings."""
+        return self.tunes_backbone
 
     @property
     def has_encoder(self) -> bool:
         """Whether a network makes the prompt, so that its weights and not the prompt itself are trained."""
         return False
+
+    @property
+    def prompt_tensors(self) -> tuple[str, ...]:
+        """What the prompt's tensors are called in a prompt file."""
+        return ()
 
     @property
     def num_pseudo(self) -> int:
@@ -84,8 +98,118 @@ class MethodConfig:
         """How many positions the prompt takes before the input's own."""
         return 0
 
+    @property
+    def position_shift(self) -> int:
+        """How far the positions of the input's tokens are moved without the input becoming longer."""
+        return 0
+
+    @property
+    def positions_taken(self) -> int:
+        """How many of the backbone's positions the prompt uses; in a template they count as the input's."""
+        return self.length_before or self.position_shift
+
+    @property
+    def default_learning_rate(self) -> float:
+        """What the command line trains with where no rate is given."""
+        return self.learning_rate
+
+    def with_dropout(self, rate: float) -> "MethodConfig":
+        """The same with this dropout of the prompt, where it has one."""
+        return self
+
+    def for_backbone(self, checkpoint: Checkpoint) -> "MethodConfig":
+        """The same with what it leaves to the backbone filled in.
+
+        Raises:
+            ConfigError: an option does not go with this backbone.
+        """
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"method": self.method, **dataclasses.asdict(self)}
+
+
+@dataclass(kw_only=True)
+class DeepConfig(MethodConfig):
+    """A prompt of keys and values before every layer's attention.
+
+    Args:
+        pre_seq_len: number of prefix positions.
+        prefix_dropout: dropout on keys and values while training, drawn anew for every row of a batch.
+        shift_positions: count the tokens' positions from `pre_seq_len`, as `past_key_values` does (P-Tuning v2's own
+            code, PEFT); otherwise from 0.
+        prefix_parts: of an encoder-decoder, which attention has a prefix: the "encoder"'s to its text, the "decoder"'s
+            to what it has written, the decoder's to the encoder's states ("cross"). Each has keys and values of its
+            own. None: all three (Li and Liang, 2021, arXiv:2101.00190).
+    """
+
+    has_prompt: ClassVar[bool] = True
+    pre_seq_len: int = field(default=20, metadata={"help": "length of the prompt; default: 20, or the template's [P]"})
+    prefix_dropout: float = 0.0
+    shift_positions: bool = field(
+        default=False, metadata={"help": "count the tokens' positions from pre_seq_len, as past_key_values does"}
+    )
+    prefix_parts: tuple[str, ...] | None = field(
+        default=None,
+        metadata={"help": "an encoder-decoder's attention that has a prefix: encoder decoder cross; default: all"},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least_one("pre_seq_len", self.pre_seq_len)
+        probability("prefix_dropout", self.prefix_dropout)
+        if self.prefix_parts is not None:
+            self.prefix_parts = some_of("prefix_parts", self.prefix_parts, PREFIX_PARTS)
+
+    @property
+    def prompt_tensors(self) -> tuple[str, ...]:
+        names = ("key", "value")
+        return tuple(f"{part}.{name}" for part in self.prefix_parts for name in names) if self.prefix_parts else names
+
+    @property
+    def position_shift(self) -> int:
+        return self.pre_seq_len if self.shift_positions else 0
+
+    def with_dropout(self, rate: float) -> "MethodConfig":
+        return dataclasses.replace(self, prefix_dropout=rate)
+
+    def for_backbone(self, checkpoint: Checkpoint) -> "MethodConfig":
+        if not checkpoint.family.encoder_decoder:
+            if self.prefix_parts:
+                raise ConfigError(
+                    f"prefix_parts are an encoder-decoder's, and {checkpoint.name} ({checkpoint.model_type}) is none; "
+                    f"leave them off."
+                )
+            return self
+        if self.shift_positions:
+            raise ConfigError(
+                f"{checkpoint.name} ({checkpoint.model_type}) counts its positions itself; leave shift_positions off."
+            )
+        return dataclasses.replace(self, prefix_parts=self.prefix_parts or PREFIX_PARTS)
+
+
+@dataclass(kw_only=True)
+class ShallowConfig(MethodConfig):
+    """A prompt of input embeddings, before the input's own or at a template's pseudo tokens."""
+
+    has_prompt: ClassVar[bool] = True
+    takes_pseudo_tokens: ClassVar[bool] = True
+
+    @property
+    def length(self) -> int:
+        """Number of embeddings."""
+        raise NotImplementedError
+
+    @property
+    def prompt_tensors(self) -> tuple[str, ...]:
+        return ("embedding",)
+
+    @property
+    def length_before(self) -> int:
+        return 0 if self.num_pseudo else self.length
+
     def _check_length(self, name: str, default: int = 20) -> None:
-        """Settle a shallow prompt's length: the template's, what is given, or `default`."""
+        """Settle the option `name`, the prompt's length: what is given, the template's, or `default`."""
         if getattr(self, name) is None:
             setattr(self, name, self.num_pseudo or default)
         at_least_one(name, getattr(self, name))
@@ -94,24 +218,3 @@ class MethodConfig:
                 f"{name} is {getattr(self, name)}, and the template has {self.num_pseudo} pseudo tokens [P]; "
                 f"leave {name} off."
             )
-
-    @property
-    def default_learning_rate(self) -> float:
-        """What the command line trains with where no rate is given."""
-        return self.learning_rate
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"method": self.method, **dataclasses.asdict(self)}
-
-
-@dataclass(kw_only=True)
-class ShallowConfig(MethodConfig):
-    prompt_kind: ClassVar[str | None] = "shallow"
-
-    @property
-    def length(self) -> int:
-        raise NotImplementedError
-
-    @property
-    def length_before(self) -> int:
-        return 0 if self.num_pseudo else self.length

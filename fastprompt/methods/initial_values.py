@@ -5,6 +5,9 @@ which a framework creates its parameters nor a tensor more or less changes the o
 """
 
 import zlib
+from collections.abc import Callable, Sequence
+
+from fastprompt.errors import ConfigError
 
 import numpy
 
@@ -22,3 +25,15 @@ def uniform(seed: int, name: str, shape: tuple[int, ...], bound: float) -> numpy
     values *= 2 * bound
     values -= bound
     return values
+
+
+def tokens_of_text(text: str, length: int, tokenize: Callable[[str], Sequence[int]]) -> list[int]:
+    """The ids of a text's tokens, repeated or cut to `length`.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    ids = tokenize(text)
+    if not ids:
+        raise ConfigError(f"init_text {text!r} has no token.")
+    return [ids[i % len(ids)] for i in range(length)]

@@ -1,4 +1,4 @@
-"""Every method by its name."""
+"""Every method, a line each; the only place that names them all."""
 
 import dataclasses
 from typing import Any
@@ -10,19 +10,25 @@ from fastprompt.methods.p_tuning.config import PTuningConfig
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.prompt_tuning.config import PromptTuningConfig, ShallowPrefixConfig
 
-METHODS: dict[str, type[MethodConfig]] = {
-    kind.method: kind
-    for kind in (
-        PTuningV2Config,
-        PTuningConfig,
-        ShallowPrefixConfig,
-        PromptTuningConfig,
-        FineTuningConfig,
-        LinearProbeConfig,
-        BitFitConfig,
-        ManualConfig,
-    )
+# configuration -> the module under fastprompt.methods whose make_prompt makes its prompt; None: it has none
+_TABLE: dict[type[MethodConfig], str | None] = {
+    PTuningV2Config: "p_tuning_v2.prefix",
+    PTuningConfig: "p_tuning.encoder",
+    ShallowPrefixConfig: "prompt_tuning.embedding",
+    PromptTuningConfig: "prompt_tuning.embedding",
+    FineTuningConfig: None,
+    LinearProbeConfig: None,
+    BitFitConfig: None,
+    ManualConfig: None,
 }
+
+METHODS: dict[str, type[MethodConfig]] = {kind.method: kind for kind in _TABLE}
+
+
+def prompt_module(config: MethodConfig) -> str | None:
+    """The name of the module that makes the prompt of a method; None where the method has none."""
+    name = _TABLE[type(config)]
+    return name and f"fastprompt.methods.{name}"
 
 
 def method_config(method: str, **options: Any) -> MethodConfig:

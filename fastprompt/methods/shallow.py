@@ -1,11 +1,54 @@
-"""A prompt put before a batch, and the pooling of what the backbone makes of them."""
+"""A shallow prompt: embeddings before the input's own, or at a template's pseudo tokens."""
 
 from typing import Any
 
-from fastprompt.framework import ops
+from fastprompt.errors import DataError
+from fastprompt.framework import nn, ops
+from fastprompt.methods.base import ShallowConfig
+from fastprompt.methods.prompt import Prompt
+
+import numpy
 
 
-def lengthen(words: Any, inputs: dict[str, Any], prompt: Any) -> dict[str, Any]:
+class ShallowPrompt(Prompt):
+    """Makes input embeddings [length, embedding_size].
+
+    Args:
+        config: the method's options.
+    """
+
+    def __init__(self, config: ShallowConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def attach(self, inputs: dict[str, Any], backbone: Any, pseudo_tokens: Any = None) -> dict[str, Any]:
+        others = {name: x for name, x in inputs.items() if name != "input_ids"}
+        words = backbone.word_embeddings()(inputs["input_ids"])  # (B, T, embedding_size)
+        if self.config.length_before:
+            return prepend(words, self(), others)
+        if pseudo_tokens is None:
+            raise DataError("pseudo_tokens are missing: the template's places for the prompt.")
+        return {**others, "inputs_embeds": fill_in(words, self(), pseudo_tokens)}
+
+
+class StoredEmbedding(ShallowPrompt):
+    """A shallow prompt whose embedding is trained itself, or is what a network made, once that network is gone."""
+
+    def __init__(self, config: ShallowConfig, embedding_size: int) -> None:
+        super().__init__(config)
+        self.embedding = nn.Embedding(config.length, embedding_size)
+
+    def forward(self) -> Any:
+        return self.embedding.weight
+
+    def collapse(self) -> dict[str, numpy.ndarray]:
+        return {"embedding": ops.to_numpy(self.embedding.weight)}
+
+    def expand_from(self, stored: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+        return {"embedding.weight": stored["embedding"]}
+
+
+def prepend(words: Any, prompt: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """A shallow prompt [length, embedding_size] before the embeddings (B, T, embedding_size) of a batch.
 
     Args:

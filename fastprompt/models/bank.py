@@ -9,7 +9,7 @@ from fastprompt.backbones.portable import positions
 from fastprompt.backbones.prefix import Prefix
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import nn, ops
-from fastprompt.models.outputs import ModelOutput
+from fastprompt.models.outputs import ModelOutput, Outputs
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file
@@ -55,7 +55,7 @@ class PromptBank(nn.Module):
                 f"{name!r} ({directory}) is {saved.config.method}, which changes the backbone; "
                 f"a bank's prompts share one that stays as it is."
             )
-        if self.checkpoint.family.alibi and getattr(saved.config, "shift_positions", False):
+        if self.checkpoint.family.alibi and saved.config.position_shift:
             raise ConfigError(
                 f"{name!r} ({directory}) stands before its text (shift_positions), which {self.checkpoint.model_type} "
                 f"measures; a bank's prompts share a batch, where their lengths differ."
@@ -69,9 +69,7 @@ class PromptBank(nn.Module):
             self.checkpoint,
             self.backbone,
             saved.config,
-            num_labels=saved.num_labels,
-            label_names=saved.label_names,
-            problem_type=saved.problem_type,
+            Outputs(saved.label_names, saved.problem_type),
             collapsed=saved.collapsed,
         )
         model.load_tuned(saved)

@@ -1,33 +1,31 @@
 """What every prompt model does: load, freeze, run the backbone with its prompt, step for fastNLP, save."""
 
-import dataclasses
 import importlib
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fastprompt.backbones.loading import load_backbone
-from fastprompt.backbones.portable import positions
-from fastprompt.backbones.prefix import Prefix
-from fastprompt.errors import BackendError, CheckpointError, ConfigError, DataError, TrainingError
+from fastprompt.errors import BackendError, ConfigError
 from fastprompt.framework import backend, nn, ops
-from fastprompt.methods import deep, shallow
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.build import make_prompt
-from fastprompt.methods.initial_values import normal
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
+from fastprompt.methods.prompt import Site
+from fastprompt.models import inputs, saving, trainable
+from fastprompt.models.first_step import check_first_step
+from fastprompt.models.head_values import initialise_head
 from fastprompt.models.heads import make_head
-from fastprompt.models.inputs import causal_positions
-from fastprompt.models.outputs import label_names_of
+from fastprompt.models.outputs import Outputs, label_names_of
 from fastprompt.models.pooling import pool
-from fastprompt.models.saving import write_prompt
-from fastprompt.models.trainable import TunedTensors
+from fastprompt.models.requirements import check_positions, settle
 from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.saving import prompt_file
 
 import numpy
 
 
-class PromptModel(TunedTensors, nn.Module):
+class PromptModel(nn.Module):
     """A backbone, a prompt, and a head; a subclass is a task.
 
     Make one with `from_pretrained`.
@@ -39,6 +37,10 @@ class PromptModel(TunedTensors, nn.Module):
         fills_blanks: whether its texts stand in templates with a blank.
         causal: whether it is for backbones whose tokens see only those before them; None: for all.
         encoder_decoder: whether it is for those with an encoder and a decoder.
+        prompt: the module of the method's prompt; None where it has none.
+        has_encoder: whether a network makes the prompt, so that its weights are trained.
+        fresh: names of the head's tensors that the checkpoint did not bring.
+        bf16: whether the backbone is in bfloat16.
         first_step_checked: whether its first training step has looked at the prompt's gradient.
     """
 
@@ -48,47 +50,33 @@ class PromptModel(TunedTensors, nn.Module):
     causal: ClassVar[bool | None] = False
     encoder_decoder: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...] | None] = None
+    bf16 = False
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         backbone: Any,
         config: MethodConfig,
+        outputs: Outputs,
         *,
-        num_labels: int,
-        label_names: list[str],
-        problem_type: str | None = None,
         seed: int = 0,
-        bf16: bool = False,
-        bits: int | None = None,
-        gradient_checkpointing: bool = False,
         collapsed: bool = False,
     ) -> None:
         super().__init__()
-        self.method_config = self._settled(config, checkpoint)
-        self.num_labels = num_labels
-        self.label_names = label_names
-        self.problem_type = problem_type
+        self.method_config = settle(type(self), config, checkpoint)
+        check_positions(self.method_config, backbone)
+        self.label_names, self.problem_type = outputs
+        self.num_labels = len(self.label_names)
         self.checkpoint = checkpoint
         self.backbone = backbone
-        self._check_direction()
-        self._check_positions()
-        self._check_template()
-        self.head = self._make_head(self.backbone.geometry.hidden_size)
-        self._fresh = self._initialise_head(seed)
+        self.head = self.make_head()
+        self.fresh = initialise_head(self.head, checkpoint, backbone.geometry.initializer_range, seed)
         self.has_encoder = config.has_encoder and not collapsed
-        if config.prompt_kind is not None:
-            self.prompt = make_prompt(self.method_config, checkpoint, backbone, collapsed, seed)
-        if gradient_checkpointing:
-            self.backbone.gradient_checkpointing = True
-        self._freeze()
+        site = Site(backbone, lambda text: load_tokenizer(checkpoint.directory).plain_ids(text), seed)
+        self.prompt = make_prompt(self.method_config, site, collapsed)
+        trainable.freeze(self)
         self._sizes = {name: int(numpy.prod(tuple(p.shape))) for name, p in self.named_tensors().items()}
-        self._bf16 = bf16
-        if bf16 or bits:
-            self._make_smaller(bits)
         self.first_step_checked = False
-
-    # -- making ------------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_pretrained(
@@ -148,30 +136,21 @@ class PromptModel(TunedTensors, nn.Module):
                 raise ConfigError(f"backbone= goes with a saved prompt; {model_name_or_path} holds none.")
             checkpoint = Checkpoint(model_name_or_path)
             config = config or PTuningV2Config()
-        if hidden_dropout_prob is not None and isinstance(config, PTuningV2Config):
-            config = dataclasses.replace(config, prefix_dropout=hidden_dropout_prob)
-        elif hidden_dropout_prob is None and not config.tunes_backbone:
+        if hidden_dropout_prob is not None:
+            config = config.with_dropout(hidden_dropout_prob)
+        elif not config.tunes_backbone:
             hidden_dropout_prob = 0.0
-        label_names, problem_type = cls.describe_outputs(num_labels, label_names, problem_type)
+        outputs = cls.describe_outputs(num_labels, label_names, problem_type)
         loaded = load_backbone(
             checkpoint,
             portable=portable,
             hidden_dropout_prob=hidden_dropout_prob,
             attention_probs_dropout_prob=attention_probs_dropout_prob,
         )
-        model = cls(
-            checkpoint,
-            loaded,
-            config,
-            num_labels=len(label_names),
-            label_names=label_names,
-            problem_type=problem_type,
-            seed=seed,
-            bf16=bf16,
-            bits=8 if load_in_8bit else 4 if load_in_4bit else None,
-            gradient_checkpointing=gradient_checkpointing,
-            collapsed=saved is not None and saved.collapsed,
-        )
+        if gradient_checkpointing:
+            loaded.gradient_checkpointing = True
+        model = cls(checkpoint, loaded, config, outputs, seed=seed, collapsed=saved is not None and saved.collapsed)
+        model._shrink_backbone(bf16, 8 if load_in_8bit else 4 if load_in_4bit else None)
         if saved is not None:
             model.load_tuned(saved)
         return model
@@ -179,8 +158,8 @@ class PromptModel(TunedTensors, nn.Module):
     @classmethod
     def describe_outputs(
         cls, num_labels: int | None, label_names: list[str] | None, problem_type: str | None
-    ) -> tuple[list[str], str | None]:
-        """The names of the head's outputs and the type of problem, from what the caller says of them.
+    ) -> Outputs:
+        """The head's outputs, from what the caller says of them.
 
         Raises:
             ConfigError: the task takes no such outputs.
@@ -188,107 +167,32 @@ class PromptModel(TunedTensors, nn.Module):
         if problem_type is not None:
             raise ConfigError(f"problem_type is a matter of sequence classification; leave it off for {cls.task}.")
         if cls.outputs is None:
-            return label_names_of(num_labels, label_names, default=2), None
+            return Outputs(label_names_of(num_labels, label_names, default=2))
         fixed = list(cls.outputs)
         if num_labels not in (None, len(fixed)) or label_names not in (None, fixed):
             raise ConfigError(f"The outputs of {cls.task} are fixed; leave num_labels and label_names off.")
-        return fixed, None
+        return Outputs(fixed)
 
-    @classmethod
-    def _settled(cls, config: MethodConfig, checkpoint: Checkpoint) -> MethodConfig:
-        """`config` with what it leaves to the checkpoint."""
-        if getattr(config, "prefix_parts", None) and not checkpoint.family.encoder_decoder:
-            raise ConfigError(
-                f"prefix_parts are an encoder-decoder's, and {checkpoint.name} ({checkpoint.model_type}) is none; "
-                f"leave them off."
-            )
-        if cls.pools:
-            if checkpoint.family.causal and config.pooling in ("first", "prompt"):
-                raise ConfigError(
-                    f"pooling={config.pooling!r} reads a place of {checkpoint.name} that sees nothing of the text "
-                    f"behind it; a causal model takes 'last' or 'mean'."
-                )
-            return config if config.pooling else dataclasses.replace(config, pooling=checkpoint.pooling)
-        if config.pooling:
-            raise ConfigError(f"{cls.task} reads every token and pools none; leave pooling={config.pooling!r} off.")
-        return config
+    def make_head(self) -> Any:
+        """The module that makes the task's outputs of the backbone's states."""
+        family, config = self.backbone.family, self.backbone.config
+        return make_head(self.task, family.head, config, self.backbone.geometry.hidden_size, self.num_labels)
 
-    def _check_direction(self) -> None:
-        if self.backbone.family.encoder_decoder != self.encoder_decoder:
-            kind = "no encoder-decoder" if self.encoder_decoder else "an encoder-decoder"
-            mend = "take one, such as T5 or BART" if self.encoder_decoder else "there is PromptForSeq2SeqLM for it"
-            raise ConfigError(
-                f"{self.checkpoint.name} ({self.checkpoint.model_type}) is {kind}, which {self.task} does not go with; "
-                f"{mend}."
-            )
-        if self.causal is not None and self.backbone.family.causal != self.causal:
-            kind = "a causal" if self.backbone.family.causal else "no causal"
-            mend = "there is PromptForCausalLM for it" if self.backbone.family.causal else "take one, such as Llama"
-            raise ConfigError(
-                f"{self.checkpoint.name} ({self.checkpoint.model_type}) is {kind} language model, which "
-                f"{self.task} does not go with; {mend}."
-            )
+    def is_frozen_head(self, name: str) -> bool:
+        """Whether a tensor of the head is pretrained and no more to be tuned than the backbone.
 
-    def _check_template(self) -> None:
-        config = self.method_config
-        if not self.fills_blanks and (config.template or config.verbalizer):
-            raise ConfigError(f"Template and verbalizer are a masked language model's; leave them off for {self.task}.")
-        if not self.fills_blanks and not config.trains:
-            raise ConfigError(
-                f"{config.method} trains nothing, and {self.task} has a head to train; use another method."
-            )
+        A pooler that came with the checkpoint is part of the backbone; a fresh one must learn.
+        """
+        return trainable.in_base_model(self, name) and name not in self.fresh
 
-    def _make_head(self, hidden_size: int) -> Any:
-        return make_head(self.task, self.backbone.family.head, self.backbone.config, hidden_size, self.num_labels)
-
-    def _check_positions(self) -> None:
-        limit = self.backbone.geometry.max_positions
-        length = self.method_config.length if self.method_config.prompt_kind == "shallow" else self._shift
-        if limit and length and length + 2 > limit:
-            raise ConfigError(
-                f"A prompt of {length} leaves no room in the backbone's {limit} positions; "
-                f"shorten it{' or leave shift_positions off' if self._shift else ''}."
-            )
-
-    @property
-    def _shift(self) -> int:
-        return self.method_config.pre_seq_len if getattr(self.method_config, "shift_positions", False) else 0
-
-    def _positions_taken(self) -> int:
-        """How many of the backbone's positions the prompt uses up; in a template they count as the input's."""
-        return self.method_config.length_before or self._shift
-
-    @property
-    def max_length(self) -> int | None:
-        """The longest input in tokens, beside the prompt; None where the backbone sets no limit."""
-        limit = self.backbone.geometry.max_positions
-        return None if limit is None else limit - self._positions_taken()
-
-    def _initialise_head(self, seed: int) -> set[str]:
-        """Give the head its checkpoint's values where it has them; the names of those that are fresh."""
-        head = nn.named_parameters(self.head)
-        stored = self.checkpoint.tensors(only={key for name in head for key in (name, f"head:{name}")})
-        std = self.backbone.geometry.initializer_range
-        fresh = set()
-        for name, parameter in head.items():
-            shape = tuple(parameter.shape)
-            value = next((stored[key] for key in (name, f"head:{name}") if key in stored), None)
-            if value is None or value.shape != shape:
-                fresh.add(name)
-                if "norm." in name.lower() and name.endswith("weight"):
-                    value = numpy.ones(shape)
-                else:
-                    value = normal(seed, f"head.{name}", shape, 0.0 if name.endswith("bias") else std)
-            nn.set_value(parameter, value.astype("float32"))
-        return fresh
-
-    def _make_smaller(self, bits: int | None) -> None:
-        if self.method_config.tunes_backbone:
+    def _shrink_backbone(self, bf16: bool, bits: int | None) -> None:
+        if self.method_config.tunes_backbone and (bf16 or bits):
             named = f"load_in_{bits}bit" if bits else "bf16"
             raise ConfigError(
                 f"{self.method_config.method} trains the backbone, which {named} keeps frozen; leave {named} off."
             )
-        if self._bf16:
+        if bf16:
+            self.bf16 = True
             nn.to_bf16(self.backbone)
         if bits:
             nn.quantize(self.backbone, bits)
@@ -307,72 +211,34 @@ class PromptModel(TunedTensors, nn.Module):
 
         Returns what the head reads, as `pool` gives it, and the hidden states of prompt and tokens.
         """
-        inputs = self.backbone_inputs(input_ids, attention_mask, token_type_ids, pseudo_tokens)
-        states = self.backbone(**inputs, output_hidden_states=output_hidden_states)
-        return self.pool(states[-1], inputs["attention_mask"]), states
+        called = self.backbone_inputs(input_ids, attention_mask, token_type_ids, pseudo_tokens)
+        states = self.backbone(**called, output_hidden_states=output_hidden_states)
+        return self.pool(states[-1], called["attention_mask"]), states
 
     def backbone_inputs(
         self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, pseudo_tokens: Any = None
     ) -> dict[str, Any]:
-        """What the backbone is called with for a batch (B, T) and the prompt; an attention mask is always in it.
+        """See `fastprompt.models.inputs.backbone_inputs`."""
+        return inputs.backbone_inputs(self, input_ids, attention_mask, token_type_ids, pseudo_tokens)
 
-        Args:
-            pseudo_tokens: (B, T), where a template has the prompt among its words: which pseudo token stands at a
-                place, counted from 1, and 0 for the others.
+    @property
+    def max_length(self) -> int | None:
+        """The longest input in tokens, beside the prompt; None where the backbone sets no limit."""
+        return inputs.max_length(self)
 
-        Raises:
-            ConfigError: the input is longer than the backbone's positions allow.
-            DataError: pseudo_tokens are missing.
-        """
-        config = self.method_config
-        if self.max_length is not None and input_ids.shape[1] > self.max_length:
-            raise ConfigError(
-                f"The input has {input_ids.shape[1]} tokens, the backbone's positions leave room for "
-                f"{self.max_length}; lower max_length (--max_seq_length)."
-            )
-        if attention_mask is None:
-            attention_mask = input_ids * 0 + 1
-        inputs = {"attention_mask": attention_mask}
-        if token_type_ids is not None and self.backbone.takes_token_types:
-            inputs["token_type_ids"] = token_type_ids
-        if config.prompt_kind == "shallow":
-            words = self.backbone.word_embeddings()(input_ids)  # (B, T, embedding_size)
-            if config.length_before:
-                inputs = shallow.lengthen(words, inputs, self.prompt())
-            elif pseudo_tokens is None:
-                raise DataError("pseudo_tokens are missing: the template's places for the prompt.")
-            else:
-                inputs["inputs_embeds"] = shallow.fill_in(words, self.prompt(), pseudo_tokens)
-        else:
-            inputs["input_ids"] = input_ids
-        if config.prompt_kind == "deep":
-            inputs["prefix"] = self._deep_prefix(input_ids.shape[0])
-        inputs.update(self.position_ids(inputs, input_ids))
-        return inputs
-
-    def _deep_prefix(self, batch: int) -> Any:
-        return self._spread(*self.prompt(), batch)
-
-    def _spread(self, key: Any, value: Any, batch: int) -> Prefix:
-        """Keys and values [layers, heads_kv, pre_seq_len, head_dim] as the backbone takes them."""
-        dropout = self.method_config.prefix_dropout if self.training else 0.0
-        return deep.deep_prefix(key, value, batch, dropout, self._bf16, self.method_config.shift_positions)
-
-    def position_ids(self, inputs: dict[str, Any], input_ids: Any) -> dict[str, Any]:
-        """{"position_ids"} where the backbone would count others by itself: of all that the attention mask of `inputs`
-        is of."""
-        family = self.backbone.family
-        if family.causal and not family.alibi:
-            return {"position_ids": causal_positions(inputs["attention_mask"], self._shift)}
-        if self._shift and not family.causal:
-            return {"position_ids": positions(self.backbone.config, input_ids, input_ids, self._shift)}
-        return {}
+    def in_float32(self, states: Any) -> Any:
+        """States as the head reads them, whatever the backbone computes in."""
+        return ops.cast(states, "float32") if self.bf16 else states
 
     def pool(self, last: Any, attention_mask: Any) -> Any:
         """The last hidden states and the mask of `backbone_inputs` -> what the head reads, in float32: (B, hidden), or
         (B, T, hidden) of all tokens where the task does not pool."""
-        last = ops.cast(last, "float32") if self._bf16 else last
-        return pool(last, attention_mask, self.method_config.pooling, self.method_config.length_before)
+        config = self.method_config
+        return pool(self.in_float32(last), attention_mask, config.pooling, config.length_before)
+
+    def tensor(self, array: numpy.ndarray) -> Any:
+        """An array as a tensor on the model's device."""
+        return ops.tensor(array, like=next(iter(self.backbone.stock_parameters().values())))
 
     def train_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
         """fastNLP's training step: {"loss"}.
@@ -401,21 +267,34 @@ class PromptModel(TunedTensors, nn.Module):
     def _train_on(self, inputs: dict[str, Any]) -> dict:
         loss = self(**inputs).loss
         if not self.first_step_checked:
-            self._check_first_step(loss)
+            check_first_step(self, loss)
         return {"loss": loss}
 
-    def _check_first_step(self, loss: Any) -> None:
-        if self.method_config.prompt_kind is None:
-            self.first_step_checked = True
-            return
-        prompt = [p for name, p in self.tuned_parameters().items() if name.startswith("prompt.")]
-        if prompt and not ops.to_numpy(loss).any():  # no label of the batch counts; the next one will tell
-            return
-        self.first_step_checked = True
-        if prompt and any(g.any() for g in ops.gradients(loss, prompt, keep_graph=True)):
-            return
-        reason = "the model is in evaluation mode: call model.train()" if not self.training else "it reaches no loss"
-        raise TrainingError(f"The prompt gets no gradient under {backend()} ({reason}); nothing would be tuned.")
+    # -- what is tuned -----------------------------------------------------------------------------------------------
+
+    def named_tensors(self) -> dict[str, Any]:
+        """See `fastprompt.models.trainable.named_tensors`."""
+        return trainable.named_tensors(self)
+
+    def tuned_parameters(self) -> dict[str, Any]:
+        """The parameters that training changes, by name."""
+        return trainable.tuned_parameters(self)
+
+    def trainable_parameters(self) -> list[Any]:
+        """The parameters to hand to an optimizer."""
+        return list(self.tuned_parameters().values())
+
+    def fresh_tensors(self) -> list[str]:
+        """Names of the head's tensors that the checkpoint did not bring."""
+        return trainable.fresh_tensors(self)
+
+    def stored_parameters(self) -> dict[str, Any]:
+        """What a prompt file holds: the tuned parameters, and a fresh head even where it is frozen."""
+        return trainable.stored_parameters(self)
+
+    def count_parameters(self) -> tuple[int, int]:
+        """(tuned, total) numbers of parameters."""
+        return sum(self._sizes[name] for name in self.tuned_parameters()), sum(self._sizes.values())
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
@@ -424,7 +303,7 @@ class PromptModel(TunedTensors, nn.Module):
 
         Both are written whole or not at all; an earlier prompt in the folder is replaced.
         """
-        write_prompt(self, directory)
+        saving.write_prompt(self, directory)
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model as ONNX for serving, its prompt baked in as constants; on torch only.
@@ -457,33 +336,6 @@ class PromptModel(TunedTensors, nn.Module):
         saved.check_backbone(self.checkpoint)
         self.load_tuned(saved)
 
-    def load_tuned(self, saved: "prompt_file.SavedPrompt") -> None:
-        """Put a saved prompt's tensors in place.
-
-        Raises:
-            CheckpointError: a tensor is missing, left over, or of another shape, or the prompt has lost the encoder
-                that this model's has.
-        """
-        if saved.collapsed and self.has_encoder:
-            raise CheckpointError(
-                f"{saved.directory} holds a prompt without the encoder that this model makes its own with; "
-                f"open it with from_pretrained."
-            )
-        names = prompt_file.prompt_tensors(self.method_config)
-        stored = {name: array for name, array in saved.tensors.items() if name not in names}
-        if names and not self.has_encoder:
-            if missing := [name for name in names if name not in saved.tensors]:
-                raise CheckpointError(f"{saved.directory} lacks the tensor {missing[0]}; save the prompt again.")
-            rows = self.prompt.expand_from(saved.tensors)
-            stored.update({f"prompt.{name}": value for name, value in rows.items()})
-        targets = self.named_tensors()
-        if missing := sorted(set(self.kept_parameters()) - set(stored)):
-            raise CheckpointError(f"{saved.directory} lacks the tensor {missing[0]}; save the prompt again.")
-        if unknown := sorted(set(stored) - set(targets)):
-            raise CheckpointError(f"{saved.directory} has a tensor {unknown[0]} that this model has no place for.")
-        for name, value in stored.items():
-            if tuple(targets[name].shape) != value.shape:
-                raise CheckpointError(
-                    f"{saved.directory}: {name} has the shape {value.shape}, the model {tuple(targets[name].shape)}."
-                )
-            nn.set_value(targets[name], value)
+    def load_tuned(self, saved: prompt_file.SavedPrompt) -> None:
+        """Put a saved prompt's tensors in place; see `fastprompt.models.saving.load_tuned`."""
+        saving.load_tuned(self, saved)

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops
+from fastprompt.models.inputs import position_ids
 from fastprompt.models.language_model import LanguageModel, Reader
 from fastprompt.models.outputs import ModelOutput
 
@@ -23,7 +24,7 @@ class CausalReader(Reader):
             return self._inputs
         inputs = {name: value for name, value in self._inputs.items() if name == "prefix"}
         inputs |= {"input_ids": ids, "attention_mask": ops.cat([self._inputs["attention_mask"], mask], axis=1)}
-        places = self._model.position_ids(inputs, ids)
+        places = position_ids(self._model, inputs, ids)
         self._inputs = inputs | {name: x[:, -ids.shape[1] :] for name, x in places.items()}
         return self._inputs
 

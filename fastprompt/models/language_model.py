@@ -9,7 +9,7 @@ from fastprompt.models.base import PromptModel
 from fastprompt.models.generation import check_options, sample, write
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
-from fastprompt.models.outputs import ModelOutput
+from fastprompt.models.outputs import ModelOutput, Outputs
 from fastprompt.pretrained.checkpoint import read_json
 
 import numpy
@@ -53,16 +53,16 @@ class LanguageModel(PromptModel):
     @classmethod
     def describe_outputs(
         cls, num_labels: int | None, label_names: list[str] | None, problem_type: str | None
-    ) -> tuple[list[str], str | None]:
+    ) -> Outputs:
         if num_labels or label_names or problem_type is not None:
             raise ConfigError("A language model's outputs are its words; leave labels and problem_type off.")
-        return [], None
+        return Outputs([])
 
-    def _make_head(self, hidden_size: int) -> Any:
+    def make_head(self) -> Any:
         return make_lm_head(self.checkpoint, self.backbone)
 
-    def _is_frozen_head(self, name: str) -> bool:
-        return self.method_config.method != "linear-probe"
+    def is_frozen_head(self, name: str) -> bool:
+        return not self.method_config.tunes_pretrained_head
 
     def score_words(self, states: Any) -> Any:
         """Last hidden states (..., hidden) -> the scores of the words behind them (..., vocab_size)."""

@@ -11,7 +11,7 @@ from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
-from fastprompt.models.outputs import ModelOutput
+from fastprompt.models.outputs import ModelOutput, Outputs
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.saving import prompt_file
 
@@ -35,20 +35,20 @@ class PromptForMaskedLM(PromptModel):
     causal = None
     fills_blanks = True
 
-    def __init__(self, checkpoint: Any, backbone: Any, config: Any, *, label_names: list[str], **options: Any) -> None:
+    def __init__(self, checkpoint: Any, backbone: Any, config: Any, outputs: Outputs, **options: Any) -> None:
         if config.template is None:
             raise ConfigError(
                 "A masked language model needs a template with a blank: Config(template='[X] ... [MASK]')."
             )
         labels = list(config.verbalizer or ())
+        label_names = outputs.label_names
         if label_names and sorted(label_names) != sorted(labels):
             raise ConfigError(
                 f"The verbalizer has words for {', '.join(labels) or 'no label'}; the labels are "
                 f"{', '.join(label_names)}."
             )
         labels = label_names or labels
-        options["num_labels"] = len(labels)
-        super().__init__(checkpoint, backbone, config, label_names=labels, **options)
+        super().__init__(checkpoint, backbone, config, Outputs(labels), **options)
         if checkpoint.family.causal:
             Template(config.template).check_blank_is_last()
         self._words = self._shares = None
@@ -59,7 +59,7 @@ class PromptForMaskedLM(PromptModel):
             mine = owner == numpy.arange(len(ids))[:, None]
             self._shares = (mine / mine.sum(axis=1, keepdims=True)).astype("float32")  # (num_labels, K)
 
-        if self._fresh and not self.method_config.trains:
+        if self.fresh and not self.method_config.trains:
             raise CheckpointError(
                 f"{checkpoint.name} has no masked-LM head of its own; name a checkpoint that has, or train one."
             )
@@ -77,16 +77,16 @@ class PromptForMaskedLM(PromptModel):
     @classmethod
     def describe_outputs(
         cls, num_labels: int | None, label_names: list[str] | None, problem_type: str | None
-    ) -> tuple[list[str], str | None]:
+    ) -> Outputs:
         if problem_type is not None or (num_labels is not None and num_labels != len(label_names or ())):
             raise ConfigError("A masked language model's outputs are its verbalizer's labels; leave the rest off.")
-        return list(label_names or ()), None
+        return Outputs(list(label_names or ()))
 
-    def _make_head(self, hidden_size: int) -> Any:
+    def make_head(self) -> Any:
         return make_lm_head(self.checkpoint, self.backbone)
 
-    def _is_frozen_head(self, name: str) -> bool:
-        return name not in self._fresh and self.method_config.method != "linear-probe"
+    def is_frozen_head(self, name: str) -> bool:
+        return name not in self.fresh and not self.method_config.tunes_pretrained_head
 
     def forward(
         self,

@@ -1,7 +1,7 @@
 """What a head's outputs stand for: how many there are, their names, and whether they are classes or numbers."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastprompt.errors import ConfigError
 
@@ -10,6 +10,13 @@ CLASSES, LABELS, NUMBERS = PROBLEM_TYPES = (
     "multi_label_classification",
     "regression",
 )  # transformers' names
+
+
+class Outputs(NamedTuple):
+    """The names of a head's outputs in order of their indices, and sequence classification's problem_type."""
+
+    label_names: list[str]
+    problem_type: str | None = None
 
 
 def problem_type_of(problem_type: str | None, num_labels: int | None) -> str:

@@ -1,18 +1,13 @@
 """Encoder-decoder language models: an answer to a text, learnt from labels and generated token by token."""
 
-import dataclasses
 from functools import cached_property
 from typing import Any
 
-from fastprompt.backbones.prefix import Prefix
 from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
-from fastprompt.methods.base import MethodConfig
-from fastprompt.methods.p_tuning_v2.config import PREFIX_PARTS, PTuningV2Config
 from fastprompt.models.language_model import LanguageModel, Reader
 from fastprompt.models.outputs import ModelOutput
-from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.family import padding_id
 
 import numpy
@@ -41,20 +36,6 @@ class PromptForSeq2SeqLM(LanguageModel):
     task = "seq2seq_lm"
     encoder_decoder = True
     label_offset = 0
-
-    @classmethod
-    def _settled(cls, config: MethodConfig, checkpoint: Checkpoint) -> MethodConfig:
-        config = super()._settled(config, checkpoint)
-        if not isinstance(config, PTuningV2Config):
-            return config
-        if config.shift_positions:
-            raise ConfigError(
-                f"{checkpoint.name} ({checkpoint.model_type}) counts its positions itself; leave shift_positions off."
-            )
-        return dataclasses.replace(config, prefix_parts=config.prefix_parts or PREFIX_PARTS)
-
-    def _deep_prefix(self, batch: int) -> dict[str, Prefix]:
-        return {part: self._spread(*pair, batch) for part, pair in self.prompt().items()}
 
     def forward(
         self,
@@ -97,7 +78,7 @@ class PromptForSeq2SeqLM(LanguageModel):
         self._check_answer(decoder_input_ids.shape[1])
         inputs = self.backbone_inputs(input_ids, attention_mask) | {"decoder_input_ids": decoder_input_ids}
         states = self.backbone(**inputs, output_hidden_states=output_hidden_states)
-        return ops.cast(states[-1], "float32") if self._bf16 else states[-1], states
+        return self.in_float32(states[-1]), states
 
     def _shifted(self, labels: Any) -> Any:
         """Labels (B, T) one place later, behind the token that the decoder starts with."""

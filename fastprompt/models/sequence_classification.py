@@ -5,7 +5,7 @@ from typing import Any
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.losses import class_loss, multi_label_loss, regression_loss
-from fastprompt.models.outputs import CLASSES, LABELS, NUMBERS, ModelOutput, label_names_of, problem_type_of
+from fastprompt.models.outputs import CLASSES, LABELS, NUMBERS, ModelOutput, Outputs, label_names_of, problem_type_of
 
 _LOSSES = {CLASSES: class_loss, LABELS: multi_label_loss, NUMBERS: regression_loss}
 
@@ -19,9 +19,10 @@ class PromptForSequenceClassification(PromptModel):
     @classmethod
     def describe_outputs(
         cls, num_labels: int | None, label_names: list[str] | None, problem_type: str | None
-    ) -> tuple[list[str], str | None]:
+    ) -> Outputs:
         problem_type = problem_type_of(problem_type, len(label_names) if label_names else num_labels)
-        return label_names_of(num_labels, label_names, default=1 if problem_type == NUMBERS else 2), problem_type
+        default = 1 if problem_type == NUMBERS else 2
+        return Outputs(label_names_of(num_labels, label_names, default), problem_type)
 
     def forward(
         self,

@@ -3,14 +3,14 @@
 It holds what was tuned and not the backbone: `key` and `value` [layers, heads_kv, pre_seq_len, head_dim] of a deep
 prefix, on an encoder-decoder `encoder.key` and so on for each part, or `embedding` [length, embedding_size] of a
 shallow prompt, the head under its Hugging Face names, the weights of an encoder that made the prompt
-("prompt.mlp_head.0.weight"), and tuned backbone tensors of a yardstick. Without its encoder a prompt is "collapsed": it
-works, and trains on, as what the encoder made.
+("prompt.mlp_head.0.weight"), and the tuned backbone tensors of a baseline. Without its encoder a prompt is
+"collapsed": it works, and trains on, as what the encoder made.
 """
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastprompt.errors import CheckpointError
 from fastprompt.methods.base import MethodConfig
@@ -21,13 +21,9 @@ from fastprompt.saving.files import as_json, make_folder, write_whole
 import numpy
 from safetensors.numpy import save
 
-if TYPE_CHECKING:
-    pass
-
 CONFIG_FILE = "prompt_config.json"
 TENSOR_FILE = "prompt.safetensors"
 FORMAT_VERSION = 1
-_PROMPT_TENSORS: dict[str | None, tuple[str, ...]] = {"deep": ("key", "value"), "shallow": ("embedding",), None: ()}
 _ADDED = {"problem_type": None, "prefix_parts": None}  # keys that the first files had not
 
 
@@ -64,13 +60,6 @@ class SavedPrompt:
                 f"{self.directory} was tuned on {self.backbone_name}, whose weights are not {checkpoint.name}'s; "
                 f"name its backbone's folder (backbone=, --backbone DIR)."
             )
-
-
-def prompt_tensors(config: MethodConfig) -> tuple[str, ...]:
-    """What the tensors of a method's prompt are called."""
-    names = _PROMPT_TENSORS[config.prompt_kind]
-    parts = getattr(config, "prefix_parts", None)
-    return tuple(f"{part}.{name}" for part in parts for name in names) if parts else names
 
 
 def is_prompt(directory: str | Path) -> bool:

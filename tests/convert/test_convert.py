@@ -9,7 +9,7 @@ import fastprompt as fp
 from fastprompt.convert import paddlenlp
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import ops
-from fastprompt.methods.p_tuning_v2.layout import from_chunks, from_halves, to_chunks, to_halves
+from fastprompt.methods.layout import from_chunks, from_halves, to_chunks, to_halves
 from fastprompt.saving.prompt_file import read_prompt
 
 import ml_dtypes

@@ -78,7 +78,7 @@ def assert_same_run(folder, other):
     for name in ("history.jsonl", "evaluations.jsonl"):
         for found, wanted in zip(lines(folder / name), lines(other / name), strict=True):
             assert found == pytest.approx(wanted, rel=1e-4)
-    tensors, like = (fp.load_prompt_model(f).kept_parameters() for f in (folder, other))
+    tensors, like = (fp.load_prompt_model(f).stored_parameters() for f in (folder, other))
     for name, value in like.items():
         found, wanted = (fp.framework.ops.to_numpy(x) for x in (tensors[name], value))
         numpy.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * abs(wanted).max())

@@ -270,7 +270,7 @@ def test_prompts_lower_the_loss_of_a_real_model_and_the_deep_one_most(stories):
 def test_heads_of_encoders_are_refused_on_causal_models_and_the_other_way_round(causal, tiny):
     with pytest.raises(ConfigError, match="is a causal language model, which token_classification does not go with"):
         fp.PromptForTokenClassification.from_pretrained(causal["llama"])
-    with pytest.raises(ConfigError, match="sees nothing of the text behind it; a causal model takes 'last' or 'mean'"):
+    with pytest.raises(ConfigError, match="sees nothing of the text after it; a causal model takes 'last' or 'mean'"):
         fp.PromptForSequenceClassification.from_pretrained(causal["llama"], fp.PTuningV2Config(pooling="first"))
     with pytest.raises(ConfigError, match="is no causal language model, which causal_lm does not go with"):
         fp.PromptForCausalLM.from_pretrained(tiny["bert"])

@@ -11,7 +11,7 @@ from fastprompt.data.encoding import encode
 from fastprompt.data.examples import TextToText
 from fastprompt.errors import CheckpointError, ConfigError, DataError, TrainingError
 from fastprompt.framework import ops, optim
-from fastprompt.methods.p_tuning_v2.config import PREFIX_PARTS
+from fastprompt.methods.base import PREFIX_PARTS
 from fastprompt.methods.registry import method_config
 from fastprompt.pretrained.checkpoint import Checkpoint
 

@@ -46,7 +46,7 @@ def whole(train_here, task, tmp_path_factory):
 
 
 def tensors(folder):
-    return fp.load_prompt_model(folder).kept_parameters()
+    return fp.load_prompt_model(folder).stored_parameters()
 
 
 def assert_same_run(folder, other):

@@ -14,6 +14,8 @@ from fastprompt.framework import nn, ops
 from fastprompt.methods.initial_values import normal, uniform
 from fastprompt.methods.p_tuning import float64
 from fastprompt.methods.p_tuning.config import PTuningConfig
+from fastprompt.methods.prompt import Site
+from fastprompt.methods.shallow import ShallowPrompt
 
 import numpy
 
@@ -70,13 +72,13 @@ class LSTM(nn.Module):
         hidden = cell = inputs[:1, :width] * 0  # of the position before the first
         for step in reversed(steps) if end.endswith("reverse") else steps:
             gates = inputs[step : step + 1] + lib.linear(hidden, weight_hh)
-            put, keep, new, show = (gates[:, start : start + width] for start in range(0, 4 * width, width))
-            cell = lib.sigmoid(keep) * cell + lib.sigmoid(put) * lib.tanh(new)
-            states[step] = hidden = lib.sigmoid(show) * lib.tanh(cell)  # (1, hidden_size)
+            i, f, g, o = (gates[:, start : start + width] for start in range(0, 4 * width, width))
+            cell = lib.sigmoid(f) * cell + lib.sigmoid(i) * lib.tanh(g)
+            states[step] = hidden = lib.sigmoid(o) * lib.tanh(cell)  # (1, hidden_size)
         return lib.cat(states, axis=0)
 
 
-class PromptEncoder(nn.Module):
+class PromptEncoder(ShallowPrompt):
     """Makes the prompt, [num_virtual_tokens, hidden_size], from a trained embedding of the same shape.
 
     "mlp": three linear layers with ReLU between them (`mlp_head.0`, `.2`, `.4`). "lstm": a bidirectional LSTM over the
@@ -89,8 +91,7 @@ class PromptEncoder(nn.Module):
     """
 
     def __init__(self, config: PTuningConfig, hidden_size: int, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         inner = config.encoder_hidden_size or hidden_size
         self.embedding = nn.Embedding(config.num_virtual_tokens, hidden_size)
         if config.encoder == "lstm":
@@ -113,7 +114,6 @@ class PromptEncoder(nn.Module):
         return self._make(lambda tensor: tensor, ops)
 
     def collapse(self) -> dict[str, numpy.ndarray]:
-        """The prompt as it is used, {"embedding"}; the same bytes from the same weights under every framework."""
         made = self._make(lambda tensor: ops.to_numpy(tensor).astype("float64"), float64)
         return {"embedding": made.astype("float32")}
 
@@ -122,3 +122,8 @@ class PromptEncoder(nn.Module):
         if self.config.encoder == "lstm":
             x = self.lstm_head(x, value, lib)
         return self.mlp_head(x, value, lib)
+
+
+def make_prompt(config: PTuningConfig, site: Site) -> PromptEncoder:
+    """The encoder of a backbone's shallow prompt."""
+    return PromptEncoder(config, site.backbone.geometry.embedding_size, site.seed)

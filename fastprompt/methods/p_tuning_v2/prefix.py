@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from fastprompt.errors import ConfigError
 from fastprompt.framework import nn, ops
-from fastprompt.methods.initial_values import normal
+from fastprompt.methods.deep import PrefixParts, StoredPrefix, for_parts
+from fastprompt.methods.initial_values import normal, tokens_of_text
+from fastprompt.methods.layout import from_chunks, to_chunks
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
-from fastprompt.methods.p_tuning_v2.layout import from_chunks, project, to_chunks
+from fastprompt.methods.p_tuning_v2.projection import project
+from fastprompt.methods.prompt import Site
 
 import numpy
 
@@ -23,11 +27,11 @@ class PrefixProjection(nn.Module):
         return getattr(self, "2")(ops.tanh(getattr(self, "0")(x)))
 
 
-class PrefixEncoder(nn.Module):
+class PrefixEncoder(StoredPrefix):
     """Makes the prefix: keys and values [layers, heads_kv, pre_seq_len, head_dim].
 
-    Without projection the embedding holds them, a row of 2 * layers * heads_kv * head_dim per position, ordered
-    K0, V0, K1, V1, ... as in P-Tuning v2's published checkpoints.
+    Without projection the embedding holds them, with it a row of hidden_size per position, which the network turns into
+    keys and values.
 
     Args:
         config: the method's options.
@@ -44,79 +48,48 @@ class PrefixEncoder(nn.Module):
         seed: int = 0,
         name: str = "prefix",
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.prefix_shape = tuple(prefix_shape)
-        layers, heads, width = self.prefix_shape
-        total = layers * 2 * heads * width
+        super().__init__(config, prefix_shape)
         if config.prefix_projection:
             self.embedding = nn.Embedding(config.pre_seq_len, hidden_size)
-            self.trans = PrefixProjection(hidden_size, config.prefix_hidden_size, total)
-        else:
-            self.embedding = nn.Embedding(config.pre_seq_len, total)
+            self.trans = PrefixProjection(hidden_size, config.prefix_hidden_size, self.row_width)
         for key, parameter in nn.named_parameters(self).items():
             std = 0 if key.endswith("bias") else config.init_std
             nn.set_value(parameter, normal(seed, f"{name}.{key}", tuple(parameter.shape), std))
 
-    def forward(self) -> tuple[Any, Any]:
-        rows = self.embedding.weight
-        if self.config.prefix_projection:
-            rows = self.trans(rows)
-        layers, heads, width = self.prefix_shape
-        length = self.config.pre_seq_len
-        both = ops.reshape(rows, (length, layers, 2, heads, width))
-        both = ops.transpose(both, (2, 1, 3, 0, 4))  # (2, layers, heads_kv, pre_seq_len, head_dim)
-        return both[0], both[1]
+    def rows(self) -> Any:
+        rows = super().rows()
+        return self.trans(rows) if self.config.prefix_projection else rows
 
     def collapse(self) -> dict[str, numpy.ndarray]:
-        """The prompt as it is used, {"key", "value"}; the same bytes from the same weights under every framework."""
+        if not self.config.prefix_projection:
+            return super().collapse()
         weights = {name: ops.to_numpy(p) for name, p in nn.named_parameters(self).items()}
-        rows = weights["embedding.weight"]
-        if self.config.prefix_projection:
-            rows = project(rows, *(weights[f"trans.{name}"] for name in ("0.weight", "0.bias", "2.weight", "2.bias")))
-        return from_chunks(rows, *self.prefix_shape)
-
-    def expand_from(self, stored: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
-        """The weights of a plain encoder (no projection) that makes the stored "key" and "value"."""
-        return {"embedding.weight": to_chunks(stored["key"], stored["value"])}
+        names = ("embedding.weight", "trans.0.weight", "trans.0.bias", "trans.2.weight", "trans.2.bias")
+        return from_chunks(project(*(weights[name] for name in names)), *self.prefix_shape)
 
 
-class PrefixEncoders(nn.Module):
-    """Makes the prefixes of an encoder-decoder (Li and Liang, 2021, arXiv:2101.00190): one `PrefixEncoder` for each of
-    its parts, as the attribute of that name.
+def make_prompt(config: PTuningV2Config, site: Site) -> PrefixEncoder | PrefixParts:
+    """The prefix of a backbone.
 
-    Args:
-        config: the method's options.
-        prefix_shapes: part -> (layers, heads_kv, head_dim); of all parts of the backbone, `config` chooses.
-        hidden_size, seed: as of `PrefixEncoder`.
+    Raises:
+        ConfigError: init="text" of an encoder-decoder, or the text has no token.
     """
+    hidden_size = site.backbone.geometry.hidden_size
+    made = for_parts(config, site, lambda shape, name: PrefixEncoder(config, shape, hidden_size, site.seed, name))
+    if config.init == "text":
+        if config.prefix_parts:
+            raise ConfigError("init='text' is for one prefix; an encoder-decoder's parts take init='random'.")
+        tokens = tokens_of_text(config.init_text, config.pre_seq_len, site.tokenize)
+        _start_as_text(made, site.backbone, tokens)
+    return made
 
-    def __init__(
-        self, config: PTuningV2Config, prefix_shapes: dict[str, tuple[int, int, int]], hidden_size: int, seed: int = 0
-    ) -> None:
-        super().__init__()
-        self.config = config
-        for part in config.prefix_parts:
-            setattr(self, part, PrefixEncoder(config, prefix_shapes[part], hidden_size, seed, f"prefix.{part}"))
 
-    def parts(self) -> dict[str, PrefixEncoder]:
-        return {part: getattr(self, part) for part in self.config.prefix_parts}
-
-    def forward(self) -> dict[str, tuple[Any, Any]]:
-        """Part -> keys and values [layers, heads_kv, pre_seq_len, head_dim]."""
-        return {part: encoder() for part, encoder in self.parts().items()}
-
-    def collapse(self) -> dict[str, numpy.ndarray]:
-        """The prompt as it is used, {"encoder.key", "encoder.value", ...}."""
-        return {
-            f"{part}.{name}": array
-            for part, encoder in self.parts().items()
-            for name, array in encoder.collapse().items()
-        }
-
-    def expand_from(self, stored: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
-        rows = {}
-        for part, encoder in self.parts().items():
-            pair = {name: stored[f"{part}.{name}"] for name in ("key", "value")}
-            rows.update({f"{part}.{name}": array for name, array in encoder.expand_from(pair).items()})
-        return rows
+def _start_as_text(prefix: PrefixEncoder, backbone: Any, tokens: list[int]) -> None:
+    """Give a prefix the backbone's own keys and values of a text's tokens."""
+    backbone.eval()
+    with ops.no_grad():
+        pairs = backbone.keys_and_values(ops.tensor(numpy.array([tokens])))
+    backbone.train()
+    layers = [[ops.to_numpy(x) for x in pair] for pair in pairs]
+    key, value = (numpy.concatenate(arrays) for arrays in zip(*layers, strict=True))  # [layers, heads_kv, T, head_dim]
+    nn.set_value(prefix.embedding.weight, to_chunks(key, value))

@@ -18,6 +18,7 @@ class ShallowPrefixConfig(ShallowConfig):
 
     method: ClassVar[str] = "shallow-prefix"
     learning_rate: ClassVar[float] = 1e-2
+    init: ClassVar[str] = "normal"
     pre_seq_len: int | None = field(
         default=None, metadata={"help": "length of the prompt; default: 20, or the template's [P]"}
     )

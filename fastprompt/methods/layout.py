@@ -8,21 +8,6 @@ before all values (PaddleNLP splits it into two halves).
 import numpy
 
 
-def project(
-    embedding: numpy.ndarray,
-    weight: numpy.ndarray,
-    bias: numpy.ndarray,
-    weight_out: numpy.ndarray,
-    bias_out: numpy.ndarray,
-) -> numpy.ndarray:
-    """P-Tuning v2's two-layer network over the positions' embeddings (P, hidden), in float64 so that the result has the
-    same bytes everywhere; weights are (out, in)."""
-    embedding, weight, bias, weight_out, bias_out = (
-        x.astype("float64") for x in (embedding, weight, bias, weight_out, bias_out)
-    )
-    return numpy.tanh(embedding @ weight.T + bias) @ weight_out.T + bias_out
-
-
 def from_chunks(rows: numpy.ndarray, layers: int, heads: int, head_dim: int) -> dict[str, numpy.ndarray]:
     """(P, layers * 2 * heads * head_dim) -> {"key", "value"}, [layers, heads, P, head_dim] each."""
     both = rows.reshape(len(rows), layers, 2, heads, head_dim).transpose(2, 1, 3, 0, 4)
