@@ -18,7 +18,8 @@ class PadBatch:
     """
 
     def __init__(self, pad_token_id: int) -> None:
-        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0, "labels": IGNORE_INDEX, "pseudo_tokens": 0}
+        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0, "pseudo_tokens": 0}
+        self.fill |= {"labels": IGNORE_INDEX, "unread_tags": IGNORE_INDEX}
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, numpy.ndarray]:
         batch = {name: self._column(name, [example[name] for example in examples]) for name in examples[0]}

@@ -18,6 +18,7 @@ from fastprompt.pretrained.tokenizer import Tokenizer
 
 Encodable = LabelledTexts | ClozeTexts | MultipleChoices | TaggedTokens | SquadWindows | Instructions | TextToText
 IGNORE_INDEX = -100  # the label of what does not count, as in torch and transformers
+READ = -1  # in "unread_tags": this word has a token, whose label is its tag
 
 
 @singledispatch
@@ -27,7 +28,8 @@ def encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str] | 
     - `LabelledTexts`: "labels", a class or a float; "groups" where there are some.
     - `ClozeTexts`: what `Template.lay_out` makes; "labels".
     - `MultipleChoices`: ids of every choice, a list of lists; "labels".
-    - `TaggedTokens`: "labels", one a token: a word's tag at its first token, -100 elsewhere.
+    - `TaggedTokens`: "labels", one a token: a word's tag at its first token, -100 elsewhere. Where words of the data
+      have no token in their rows, all rows have "unread_tags", one a word: its tag, or READ where it has one.
     - `Instructions`: no "token_type_ids"; "labels", the answer's tokens and the one that ends it, -100 before them.
     - `TextToText`: no "token_type_ids"; "labels", the output's tokens and the one that ends it.
     - `SquadWindows`: see its `rows`; they were cut when they were made.
@@ -75,22 +77,30 @@ def _choices(
 def _tokens(
     data: TaggedTokens, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    rows, lost, sentences = [], 0, 0
+    rows, unread, cut, empty = [], [], 0, 0
     for row, tags in zip(tokenizer.words(data.tokens, data.pairs, max_length), data.tags, strict=True):
-        words = row.pop("word_ids")
-        first = {word: place for place, word in reversed(list(enumerate(words))) if word is not None}
-        labels = [IGNORE_INDEX] * len(words)
-        for word, place in first.items():
-            labels[place] = tags[word]
-        rows.append({**row, "labels": labels})
-        lost += len(tags) - len(first)
-        sentences += len(first) < len(tags)
-    if lost and notes is not None:
+        words = enumerate(row["word_ids"])
+        first = {word: position for position, word in reversed(list(words)) if word is not None}
+        labels = [IGNORE_INDEX] * len(row["input_ids"])
+        for word, position in first.items():
+            labels[position] = tags[word]
+        rows.append({**{name: row[name] for name in ("input_ids", "token_type_ids")}, "labels": labels})
+        unread.append([READ if word in first else tag for word, tag in enumerate(tags)])
+        behind = len(tags) - 1 - max(first, default=-1) if row["cut"] else 0
+        cut += behind
+        empty += len(tags) - len(first) - behind
+    if not cut + empty:
+        return rows
+    if notes is not None:
+        reasons = [f"{cut} are cut off after {max_length} tokens (max_seq_length)"] * bool(cut)
+        reasons += [f"{empty} have no token of this vocabulary"] * bool(empty)
+        count = sum(tag != READ for tags in unread for tag in tags)
+        sentences = sum(any(tag != READ for tag in tags) for tags in unread)
         notes.append(
-            f"{lost} words of {sentences} in {len(data)} sentences are behind {max_length} tokens (max_seq_length) or "
-            f"have none; they are neither learnt nor scored."
+            f"{count} words of {sentences} in {len(data)} sentences are not read ({', '.join(reasons)}); "
+            f"they are not learnt and get no tag, and entity_f1 takes O as their prediction."
         )
-    return rows
+    return [{**row, "unread_tags": tags} for row, tags in zip(rows, unread, strict=True)]
 
 
 @encode.register

@@ -4,7 +4,7 @@ from functools import singledispatch
 from typing import Any
 
 from fastprompt.data.dataloader import PadBatch
-from fastprompt.data.encoding import IGNORE_INDEX, encode
+from fastprompt.data.encoding import IGNORE_INDEX, READ, encode
 from fastprompt.data.examples import (
     ClozeTexts,
     Instructions,
@@ -35,7 +35,8 @@ def answer(
     - texts: "label" and "probabilities"; "labels" of several; "value" or "values" of a regression; of a cloze without a
       verbalizer the likeliest words;
     - choices: "label", the index of the likeliest, and "probabilities", one a choice;
-    - sentences: "tags", one a token, null where a token lies behind `max_length` tokens of the model;
+    - sentences: "tags", one a token; null where a token is cut off after `max_length` of the model's tokens, or leaves
+      none, as a zero-width space does;
     - questions: "answer", "" for none, and its "probability" among the n best;
     - instructions: "output", greedily written.
 
@@ -186,11 +187,14 @@ def _of_tokens(
 ) -> list[dict]:
     answers = []
     for place, (row, found) in enumerate(zip(rows, logits, strict=True)):
-        firsts = [i for i, label in enumerate(row["labels"]) if label != IGNORE_INDEX]  # of each word its first token
-        tags: list[str | None] = [model.label_names[i] for i in found[firsts].argmax(axis=-1)]
         tokens = data.tokens[place]
+        tags: list[str | None] = [None] * len(tokens)
+        read = [word for word, tag in enumerate(row.get("unread_tags", [READ] * len(tokens))) if tag == READ]
+        firsts = [i for i, label in enumerate(row["labels"]) if label != IGNORE_INDEX]  # the first token of each
+        for word, position in zip(read, firsts, strict=True):
+            tags[word] = model.label_names[found[position].argmax()]
         given = {"tokens": tokens} | ({"predicate": data.pairs[place][0]} if data.pairs else {})
-        answers.append({**given, "tags": tags + [None] * (len(tokens) - len(tags))})
+        answers.append({**given, "tags": tags})
     return answers
 
 

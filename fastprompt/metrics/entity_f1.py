@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastprompt.data.encoding import IGNORE_INDEX
+from fastprompt.data.encoding import IGNORE_INDEX, READ
 from fastprompt.data.readers.conll import is_entity_tag
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
@@ -47,11 +47,24 @@ class EntityF1(GatheredMetric):
         super().__init__()
         self.label_names = list(label_names)
 
-    def update(self, pred: Any, target: Any) -> None:
-        """Args: pred, target: (B, T) class indices; positions with target -100 are left out."""
-        for row, wanted in zip(ops.to_numpy(pred), ops.to_numpy(target), strict=True):
-            kept = wanted != IGNORE_INDEX
-            predicted, gold = (find_entities([self.label_names[i] for i in x[kept]]) for x in (row, wanted))
+    def update(self, pred: Any, target: Any, unread_tags: Any = None) -> None:
+        """Score a batch of sentences, each as a whole, as conlleval does.
+
+        Args:
+            pred, target: (B, T) class indices; positions with target -100 are left out.
+            unread_tags: (B, W), where sentences have words that the model did not see: such a word's tag, READ for the
+                others, and -100 as padding. Nothing (O) was predicted for it.
+        """
+        pred, target = ops.to_numpy(pred), ops.to_numpy(target)
+        unread = [()] * len(pred) if unread_tags is None else ops.to_numpy(unread_tags).tolist()
+        for row, wanted, missed in zip(pred, target, unread, strict=True):
+            counted = wanted != IGNORE_INDEX
+            tags = [[self.label_names[i] for i in x[counted]] for x in (row, wanted)]
+            for word, tag in enumerate(missed):
+                if tag not in (READ, IGNORE_INDEX):
+                    tags[0].insert(word, "O")
+                    tags[1].insert(word, self.label_names[tag])
+            predicted, gold = map(find_entities, tags)
             self.rows.append((len(set(predicted) & set(gold)), len(predicted), len(gold)))
 
     def score(self, rows: list[tuple[int, int, int]]) -> dict[str, float]:

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from fastprompt.data.encoding import IGNORE_INDEX
+from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.losses import class_loss
 from fastprompt.models.outputs import ModelOutput
+
+import numpy
 
 
 class PromptForTokenClassification(PromptModel):
@@ -32,3 +36,29 @@ class PromptForTokenClassification(PromptModel):
         logits = self.head(states)
         loss = None if labels is None else class_loss(logits, labels)
         return ModelOutput(loss, logits, hidden if output_hidden_states else None)
+
+    def evaluate_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
+        """fastNLP's evaluation step, over the labelled tokens, packed to the front of their rows as fastNLP's metrics
+        take them.
+
+        Returns:
+            {"pred", "target": (B, N) class indices, N the most labelled tokens of a row; "seq_len": (B,) how many each
+            row has; "loss": scalar}. After a row's labelled tokens its targets are -100.
+        """
+        output = self(input_ids, attention_mask, token_type_ids, labels)
+        labelled = ops.to_numpy(labels) != IGNORE_INDEX
+        seq_len = labelled.sum(axis=1)
+        width = max(1, int(seq_len.max()))
+        positions = numpy.argsort(~labelled, axis=1, kind="stable")[:, :width]  # (B, N)
+        rows, length = labelled.shape
+        flat = (positions + length * numpy.arange(rows)[:, None]).reshape(-1).tolist()
+
+        def packed(x: Any) -> Any:
+            return ops.reshape(ops.take_rows(ops.reshape(x, (-1,)), flat), (rows, width))
+
+        return {
+            "pred": packed(self.predictions(output.logits)),
+            "target": packed(labels),
+            "seq_len": ops.tensor(seq_len.astype("int64"), like=labels),
+            "loss": output.loss,
+        }

@@ -75,8 +75,9 @@ class Tokenizer:
             pairs: second segments, split too; only the first is cut.
 
         Returns:
-            One {"input_ids", "token_type_ids", "word_ids"} per sentence: which word of the first segment a token is
-            part of; None for special tokens and the second segment.
+            One {"input_ids", "token_type_ids", "word_ids", "cut"} per sentence: which word of the first segment a token
+            is part of, None for special tokens and the second segment; whether tokens were cut off. A word that leaves
+            no token (a zero-width space, a control character) is in no row's word_ids.
         """
         inputs = [list(words) for words in sentences]
         if pairs is not None:
@@ -88,6 +89,7 @@ class Tokenizer:
                 "input_ids": e.ids,
                 "token_type_ids": e.type_ids,
                 "word_ids": [w if s == 0 else None for w, s in zip(e.word_ids, e.sequence_ids, strict=True)],
+                "cut": bool(e.overflowing),
             }
             for e in encoded
         ]

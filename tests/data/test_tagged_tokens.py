@@ -5,7 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import fastprompt as fp
-from fastprompt.data.encoding import encode
+from fastprompt.data.encoding import READ, encode
 from fastprompt.data.examples import TaggedTokens
 from fastprompt.data.readers.conll import load_ner, load_srl, read_conll, read_srl
 from fastprompt.data.tasks import load_task
@@ -187,13 +187,15 @@ def test_words_that_are_cut_off_are_counted(tiny):
     sentences = (["ab", "cd", "ef"], [1, 2, 0]), (["a"], [1]), (["a", "\u200b"], [1, 0])  # the last word has no token
     rows = encode(tagged(*sentences), fp.load_tokenizer(tiny["bert"]), 5, notes)
     assert [row["labels"] for row in rows] == [[-100, 1, -100, 2, -100], [-100, 1, -100], [-100, 1, -100]]
+    assert [row["unread_tags"] for row in rows] == [[READ, READ, 0], [READ], [READ, 0]]
     assert notes == [
-        "2 words of 2 in 3 sentences are behind 5 tokens (max_seq_length) or have none; "
-        "they are neither learnt nor scored."
+        "2 words of 2 in 3 sentences are not read (1 are cut off after 5 tokens (max_seq_length), 1 have no token of "
+        "this vocabulary); they are not learnt and get no tag, and entity_f1 takes O as their prediction."
     ]
     notes = []
-    encode(tagged(*sentences[:2]), fp.load_tokenizer(tiny["bert"]), 20, notes)
+    rows = encode(tagged(*sentences[:2]), fp.load_tokenizer(tiny["bert"]), 20, notes)
     assert notes == []
+    assert all(set(row) == {"input_ids", "token_type_ids", "labels"} for row in rows)
 
 
 def test_a_predicate_is_not_cut(tiny):
