@@ -31,7 +31,7 @@ def run_fastprompt(options: argparse.Namespace, first: int) -> float:
     rows.texts, rows.labels = (part[first : first + options.samples] for part in (rows.texts, rows.labels))
     loader = fp.make_dataloader(rows, fp.load_tokenizer(options.model), batch_size=32, shuffle=True)
     settings = TrainOptions(model_name_or_path=options.model)
-    schedule = LearningRateSchedule(settings.learning_rate)
+    schedule = LearningRateSchedule(settings.training.learning_rate)
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog(Path(folder) / "history.jsonl", schedule, every=1000)
         make_trainer(model, loader, settings, "cpu", [log], schedule).run()

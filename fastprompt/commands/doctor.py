@@ -1,12 +1,16 @@
-"""What is installed, what each framework can do here, and the mend for what it cannot."""
+"""The command `fastprompt doctor`: what is installed, what works here, and the fix for what does not."""
 
 import json
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from typing import TextIO
 
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.launch.subprocesses import environment
+
+from rich.console import Console
+from rich.table import Table
 
 PACKAGES = (
     *("fastprompt", "fastNLP", "datasets", "tokenizers", "safetensors", "numpy", "setuptools"),
@@ -43,9 +47,9 @@ def package_versions() -> dict[str, str | None]:
 
 
 def probe(name: str, timeout: float = 600) -> dict[str, str]:
-    """Try a framework: {"state", "mend"} and what it can do."""
+    """Try a framework: {"state", "fix"} and what it can do."""
     if not is_installed(name):
-        return {"state": "not installed", "mend": f"pip install 'fastprompt[{name}]'"}
+        return {"state": "not installed", "fix": f"pip install 'fastprompt[{name}]'"}
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE], env=environment(name), capture_output=True, text=True, timeout=timeout
@@ -53,21 +57,31 @@ def probe(name: str, timeout: float = 600) -> dict[str, str]:
     except subprocess.TimeoutExpired:
         return {
             "state": f"no answer in {timeout:.0f} s",
-            "mend": "run again: a first compilation takes minutes",
+            "fix": "run again: a first compilation takes minutes",
         }
     line = next((line for line in done.stdout.splitlines() if line.startswith("PROBE ")), None)
     if line is None:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return {"state": "broken", "mend": last}
+        return {"state": "broken", "fix": last}
     found = json.loads(line.removeprefix("PROBE "))
     if not found["gradient"]:
-        return {"state": "wrong gradients", "mend": f"reinstall: pip install --force-reinstall 'fastprompt[{name}]'"}
+        return {"state": "wrong gradients", "fix": f"reinstall: pip install --force-reinstall 'fastprompt[{name}]'"}
     can = ["GPU" if found["gpu"] else "CPU only", "bf16" if found["bf16"] else "no bf16"]
     can.append("one process" if found["missing"] else "several processes")
-    mend = f"for several processes: {found['missing']}" if found["missing"] else ""
-    return {"state": f"works ({found['version']}; {', '.join(can)})", "mend": mend}
+    fix = f"for several processes: {found['missing']}" if found["missing"] else ""
+    return {"state": f"works ({found['version']}; {', '.join(can)})", "fix": fix}
 
 
-def report() -> tuple[dict[str, str | None], dict[str, dict[str, str]]]:
-    """Package versions, and each framework's state."""
-    return package_versions(), {name: probe(name) for name in BACKENDS}
+def main(results: TextIO) -> int:
+    """Status 1 where no framework works."""
+    console = Console(file=results, markup=False, highlight=False)
+    packages = Table("package", "version")
+    for name, found in package_versions().items():
+        packages.add_row(name, found or "not installed")
+    console.print(packages)
+    states = Table("framework", "state", "fix")
+    probes = {name: probe(name) for name in BACKENDS}
+    for name, found in probes.items():
+        states.add_row(name, found["state"], found["fix"])
+    console.print(states)
+    return 0 if any(found["state"].startswith("works") for found in probes.values()) else 1

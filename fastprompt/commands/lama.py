@@ -1,23 +1,23 @@
-"""LAMA: one prompt per relation, the best by its development set, and the means over relations.
+"""`fastprompt train --task_name lama`: a prompt for each relation, the best by its development set, and the means.
 
-A relation's scores are a file of their own in the run's folder, so that a run that was stopped goes on behind the last
+A relation's scores are a file of their own in the run's folder, so that a run that was stopped goes on after the last
 relation it finished.
 """
 
-import dataclasses
-import sys
+import hashlib
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fastprompt.cloze.template import written
-from fastprompt.commands.setup import choose_device, describe
+from fastprompt.commands.setup import check_precision, choose_device, describe
 from fastprompt.data.dataloader import make_dataloader
 from fastprompt.data.readers.lama import Facts, Relation, candidate_words, read_facts, read_relations
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, runtime
+from fastprompt.inference.reading import print_notes
 from fastprompt.methods.base import MethodConfig
-from fastprompt.methods.registry import METHODS, method_config
 from fastprompt.metrics.ranks import WordRanks
 from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.options.train import TrainOptions
@@ -30,13 +30,25 @@ from fastprompt.training.optimization import LearningRateSchedule
 from fastprompt.training.progress import RunLog
 from fastprompt.training.trainer import evaluate, make_trainer
 
+from rich.console import Console
+from rich.table import Table
+
 RUN_FILE = "lama.json"  # the options that its relations were run with
 SCORES = ("p_at_1", "p_at_10", "mrr")
 _PSEUDO_TOKENS = "(3, 3, 3)"  # P-Tuning's template for every relation
-_NO_MATTER = (
-    *("output_dir", "overwrite_output_dir", "relations", "logging_steps", "per_device_eval_batch_size", "config"),
-    *("prefix", "prompt"),  # other words for --method
-)
+
+
+def main(options: TrainOptions, results: TextIO) -> int:
+    rows, metrics = run(options)
+    table = Table("relation", "", "P@1", "P@10", "MRR", "facts", "left out")
+    for row in rows:
+        scores = (f"{row[name]:.3f}" for name in SCORES)
+        counts = (row["test_facts"], row["test_several_tokens"] + row["test_no_candidates"])
+        table.add_row(row["relation"], row["label"], *scores, *map(str, counts), end_section=row is rows[-1])
+    means = (f"{metrics[name]:.3f}" for name in SCORES)
+    table.add_row("mean", "", *means, str(metrics["eval_samples"]), str(metrics["several_tokens"]))
+    Console(file=results, markup=False, highlight=False, width=100).print(table)
+    return 0
 
 
 def run(options: TrainOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -49,26 +61,31 @@ def run(options: TrainOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         ConfigError: an option cannot work, or the folder holds relations that were run with other options.
         DataError: the facts cannot be read.
     """
-    if options.data_dir is None:
+    data, model = options.data, options.model
+    if data.data_dir is None:
         raise ConfigError("lama needs --data_dir, the folder with relations.jsonl.")
-    if options.verbalizer or options.dataset_name:
+    if options.config.verbalizer or data.dataset_name:
         raise ConfigError("lama takes neither --verbalizer nor --dataset_name: its blanks are filled with words.")
-    trains = METHODS[options.method].trains
-    relations = read_relations(options.data_dir, options.relations, ("train", "dev", "test") if trains else ("test",))
-    output = Path(options.output_dir).expanduser()
+    if model.is_prompt:
+        raise ConfigError(f"{model.model_name_or_path} is a saved prompt; lama starts from its backbone.")
+    splits = ("train", "dev", "test") if options.config.trains else ("test",)
+    relations = read_relations(data.data_dir, data.relations, splits)
+    output = Path(options.run.output_dir).expanduser()
     _open_folder(output, options)
-    tokenizer = load_tokenizer(locate(options.model_name_or_path))
-    candidates, notes = candidate_words(tokenizer, options.lama_vocab)
-    for note in notes:
-        _tell(note)
+    tokenizer = load_tokenizer(locate(model.model_name_or_path))
+    candidates, notes = candidate_words(tokenizer, data.lama_vocab)
+    print_notes(notes)
+    device = choose_device(options.hardware.device)
+    check_precision(model, device)
     rows = []
     for relation in relations:
         path = output / f"{relation.name}.json"
         if path.exists():
-            _tell(f"{relation.name} is finished; its scores are read from {path}.")
+            _check_facts(relation, path)
+            print_notes([f"{relation.name} is finished; its scores are read from {path}."])
         else:
-            row = _run_relation(options, relation, tokenizer, candidates, output / relation.name)
-            write_whole({path: as_json(row)})
+            one = _RelationRun(options, relation, tokenizer, candidates, device)
+            write_whole({path: as_json(one.carry_out(output / relation.name))})
         rows.append(read_json(path))
     metrics = {
         **{name: sum(row[name] for row in rows) / len(rows) for name in SCORES},
@@ -77,23 +94,37 @@ def run(options: TrainOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         "several_tokens": sum(row["test_several_tokens"] for row in rows),
         "train_seconds": round(sum(row["train_seconds"] for row in rows), 3),
         **{name: rows[-1][name] for name in ("trainable_parameters", "total_parameters", "backend", "method")},
-        "learning_rate": options.learning_rate,
-        "seed": options.seed,
+        "learning_rate": options.training.learning_rate,
+        "seed": options.model.seed,
     }
     write_whole({output / METRICS_FILE: as_json(metrics)})
     return rows, metrics
 
 
-def _tell(note: str) -> None:
-    print(f"note: {note}", file=sys.stderr)
+def _fingerprint(relation: Relation) -> str:
+    """A hash of the relation's template and of its files."""
+    digest = hashlib.sha256(relation.template.encode())
+    for split in sorted(relation.files):
+        digest.update(split.encode() + relation.files[split].read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_facts(relation: Relation, path: Path) -> None:
+    """Raises: ConfigError: the finished relation of `path` was run on other facts."""
+    held = read_json(path).get("data_fingerprint")
+    if held not in (None, _fingerprint(relation)):  # earlier versions wrote none
+        raise ConfigError(
+            f"{path} holds the scores of a run with data_fingerprint {held}, and the facts of {relation.name} have "
+            f"changed since ({_fingerprint(relation)}); choose another folder or add --overwrite_output_dir."
+        )
 
 
 def _open_folder(output: Path, options: TrainOptions) -> None:
     """Make the folder of a new run, or see that it holds one with the same options."""
-    given = {name: value for name, value in dataclasses.asdict(options).items() if name not in _NO_MATTER}
-    given["backend"] = backend()
+    model, data = options.model.model_name_or_path, options.data.data_dir
+    given = {"backend": backend(), **options.numbers(), "model_name_or_path": model, "data_dir": data}
     path = output / RUN_FILE
-    if path.exists() and not options.overwrite_output_dir:
+    if path.exists() and not options.run.overwrite_output_dir:
         held = read_json(path)
         for name, value in given.items():
             if held.get(name) != value:
@@ -102,97 +133,88 @@ def _open_folder(output: Path, options: TrainOptions) -> None:
                     f"choose another folder or add --overwrite_output_dir."
                 )
         return
-    make_run_folder(output, RUN_FILES, options.overwrite_output_dir)
+    make_run_folder(output, RUN_FILES, options.run.overwrite_output_dir)
     for old in output.glob("*.json"):
         old.unlink()
     write_whole({path: as_json(given)})
 
 
-def _configure(options: TrainOptions, relation: Relation, causal: bool) -> MethodConfig:
-    template = options.template
-    if template is None:
-        template = _PSEUDO_TOKENS if METHODS[options.method].takes_pseudo_tokens else relation.template
-    return method_config(options.method, **{**options.method_options(), "template": written(template, causal)})
+@dataclass
+class _RelationRun:
+    """The tuning of one relation's prompt, and its test."""
 
+    options: TrainOptions
+    relation: Relation
+    tokenizer: Tokenizer
+    candidates: list[int]
+    device: str
 
-def _run_relation(
-    options: TrainOptions, relation: Relation, tokenizer: Tokenizer, candidates: list[int], folder: Path
-) -> dict[str, Any]:
-    device = choose_device(options.device)
-    runtime.seed(options.seed)
-    causal = Checkpoint(options.model_name_or_path).family.causal
-    config = _configure(options, relation, causal)
-    model = PromptForMaskedLM.from_pretrained(
-        options.model_name_or_path,
-        config,
-        seed=options.seed,
-        bf16=options.bf16,
-        load_in_8bit=options.load_in_8bit,
-        load_in_4bit=options.load_in_4bit,
-        gradient_checkpointing=options.gradient_checkpointing,
-        hidden_dropout_prob=options.hidden_dropout_prob,
-        attention_probs_dropout_prob=options.attention_probs_dropout_prob,
-    )
-    allowed = set(candidates)
-    splits = ("train", "dev", "test") if config.trains else ("test",)
-    facts = {split: read_facts(relation, split, tokenizer, allowed) for split in splits}
-    for split, found in facts.items():
-        _tell(_counts(relation, split, found))
+    def carry_out(self, folder: Path) -> dict[str, Any]:
+        """What is known of the relation then; the prompt is left in `folder`."""
+        options = self.options
+        runtime.seed(options.model.seed)
+        causal = Checkpoint(options.model.model_name_or_path).family.causal
+        config = self._configure(causal)
+        model = PromptForMaskedLM.from_pretrained(options.model.model_name_or_path, config, **options.model.loading())
+        splits = ("train", "dev", "test") if config.trains else ("test",)
+        facts = {split: read_facts(self.relation, split, self.tokenizer, set(self.candidates)) for split in splits}
+        print_notes([_counts(self.relation, split, found) for split, found in facts.items()])
+        # Now: what cannot be tested is found before the training.
+        loaders = {split: self._loader(model, found, split == "train") for split, found in facts.items()}
+        row = {"relation": self.relation.name, "label": self.relation.label, "template": config.template}
+        row |= {"train_seconds": 0.0, "data_fingerprint": _fingerprint(self.relation)}
+        if config.trains:
+            folder.mkdir(parents=True, exist_ok=True)
+            row |= self._train(model, loaders["train"], loaders["dev"], folder)
+            model.save_pretrained(folder)
+        scores = self._score(model, loaders["test"])
+        counts = {f"{split}_facts": len(found) for split, found in facts.items()}
+        lost = {f"{split}_several_tokens": found.several for split, found in facts.items()}
+        lost |= {f"{split}_no_candidates": found.outside for split, found in facts.items()}
+        return {**scores, **row, **counts, **lost, **describe(model, self.device), "method": config.method}
 
-    def loader(split: str) -> Any:
-        shuffle = split == "train"
+    def _configure(self, causal: bool) -> MethodConfig:
+        config = self.options.config
+        own = _PSEUDO_TOKENS if config.takes_pseudo_tokens else self.relation.template
+        return self.options.method.config(template=written(config.template or own, causal))
+
+    def _loader(self, model: PromptForMaskedLM, facts: Facts, shuffle: bool) -> Any:
+        options, limit = self.options, model.max_length
+        count = options.data.max_train_samples if shuffle else options.data.max_eval_samples
+        train_size, size = options.training.per_device_train_batch_size, options.evaluation.per_device_eval_batch_size
         return make_dataloader(
-            facts[split].in_template(
-                config.template, options.max_train_samples if shuffle else options.max_eval_samples, causal
-            ),
-            tokenizer,
-            batch_size=options.per_device_train_batch_size if shuffle else options.per_device_eval_batch_size,
+            facts.in_template(model.method_config.template, count, model.backbone.family.causal),
+            self.tokenizer,
+            batch_size=train_size if shuffle else size,
             shuffle=shuffle,
-            max_length=min(options.max_seq_length, model.max_length or options.max_seq_length),
-            seed=options.seed,
+            max_length=min(options.data.max_seq_length, limit or options.data.max_seq_length),
+            seed=options.model.seed,
         )
 
-    test_loader = loader("test")  # now: what cannot be tested is found before the training
-    row = {"relation": relation.name, "label": relation.label, "template": config.template, "train_seconds": 0.0}
-    if config.trains:
-        folder.mkdir(parents=True, exist_ok=True)
-        row |= _train(options, model, loader("train"), loader("dev"), candidates, device, folder)
-        model.save_pretrained(folder)
-    scores = evaluate(model, test_loader, device, {"ranks": WordRanks(candidates)})
-    counts = {f"{split}_facts": len(found) for split, found in facts.items()}
-    lost = {f"{split}_several_tokens": found.several for split, found in facts.items()}
-    lost |= {f"{split}_no_candidates": found.outside for split, found in facts.items()}
-    return {**scores, **row, **counts, **lost, **describe(model, device), "method": config.method}
+    def _score(self, model: PromptForMaskedLM, loader: Any) -> dict[str, float]:
+        return evaluate(model, loader, self.device, {"ranks": WordRanks(self.candidates)})
+
+    def _train(self, model: PromptForMaskedLM, train_loader: Any, dev_loader: Any, folder: Path) -> dict[str, Any]:
+        """Train, and give the model the epoch that scored best on the development facts; what the training was like."""
+        options, training = self.options, self.options.training
+        schedule = LearningRateSchedule(training.learning_rate, training.lr_scheduler_type, training.warmup_ratio)
+        log = RunLog(folder / HISTORY_FILE, schedule, options.run.logging_steps)
+        best = BestPrompt(model, folder / BEST, "p_at_1", then="mrr", patience=training.early_stop)
+        score = partial(self._score, model, dev_loader)
+        callbacks = [log, Evaluations(score, folder / EVALUATIONS_FILE, None, log, best)]
+        trainer = make_trainer(model, train_loader, options, self.device, callbacks, schedule)
+        trainer.run(catch_KeyboardInterrupt=False)
+        best.restore()
+        return {
+            **{f"dev_{name}": best.scores[name] for name in SCORES},
+            "best_step": best.step,
+            "steps": trainer.global_forward_batches,
+            "epochs": trainer.cur_epoch_idx,
+            "train_seconds": round(log.train_seconds, 3),
+        }
 
 
 def _counts(relation: Relation, split: str, facts: Facts) -> str:
     lost = [f"{facts.several} objects of several tokens left out"] if facts.several else []
     lost += [f"{facts.outside} objects that are no candidates left out"] if facts.outside else []
     return f"{relation.name}, {split}: {len(facts)} facts{''.join(f', {text}' for text in lost)}."
-
-
-def _train(
-    options: TrainOptions,
-    model: PromptForMaskedLM,
-    train_loader: Any,
-    dev_loader: Any,
-    candidates: list[int],
-    device: str,
-    folder: Path,
-) -> dict[str, Any]:
-    """Train, and give the model the epoch that scored best on the development facts; returns what there is to tell."""
-    schedule = LearningRateSchedule(options.learning_rate, options.lr_scheduler_type, options.warmup_ratio)
-    log = RunLog(folder / HISTORY_FILE, schedule, options.logging_steps)
-    best = BestPrompt(model, folder / BEST, "p_at_1", then="mrr", patience=options.early_stop)
-    score = partial(evaluate, model, dev_loader, device, {"ranks": WordRanks(candidates)})
-    callbacks = [log, Evaluations(score, folder / EVALUATIONS_FILE, None, log, best)]
-    trainer = make_trainer(model, train_loader, options, device, callbacks, schedule)
-    trainer.run(catch_KeyboardInterrupt=False)
-    best.restore()
-    return {
-        **{f"dev_{name}": best.scores[name] for name in SCORES},
-        "best_step": best.step,
-        "steps": trainer.global_forward_batches,
-        "epochs": trainer.cur_epoch_idx,
-        "train_seconds": round(log.train_seconds, 3),
-    }

@@ -1,55 +1,72 @@
-"""A saved prompt's scores and answers."""
+"""The commands `fastprompt evaluate` and `fastprompt predict`: a saved prompt's scores and answers."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fastprompt.commands.setup import (
-    _check_fits,
-    _evaluate,
-    _fitting,
-    _loader,
-    _tell,
+    Setup,
+    check_precision,
     choose_device,
     describe,
     load_model,
     load_split,
+    make_loader,
+    print_mapping,
+    reading_of,
+    require_prompt,
+    score,
 )
 from fastprompt.data.tasks import TaskData
-from fastprompt.errors import ConfigError
+from fastprompt.errors import DataError
 from fastprompt.framework import nn
-from fastprompt.inference.answers import answer
-from fastprompt.inference.lines import Line, batches, read_lines
+from fastprompt.inference.lines import Line, batches
+from fastprompt.inference.reading import Reading
+from fastprompt.inference.tasks import answer, read_lines
+from fastprompt.models.auto import load_prompt_model
 from fastprompt.models.base import PromptModel
 from fastprompt.options.train import TrainOptions
 from fastprompt.saving import prompt_file
 from fastprompt.saving.files import write_whole
 
-
-def _predict_split(options: TrainOptions, model: PromptModel, data: TaskData, device: str, path: Path) -> None:
-    notes: list[str] = []
-    nn.move(model, device)
-    model.eval()
-    answers = answer(model, data, options, _fitting(options, model), notes)
-    _tell(notes)
-    write_whole({path: "".join(f"{json.dumps(a, ensure_ascii=False)}\n" for a in answers).encode()})
+from rich.console import Console
+from rich.table import Table
 
 
-def _require_prompt(options: TrainOptions) -> None:
-    if not prompt_file.is_prompt(options.model_name_or_path):
-        raise ConfigError(f"{options.model_name_or_path} holds no prompt ({prompt_file.CONFIG_FILE}); train one first.")
+def main_evaluate(options: TrainOptions, results: TextIO) -> int:
+    print_mapping(evaluate_prompt(options), results)
+    return 0
+
+
+def main_predict(
+    options: TrainOptions, results: TextIO, *, input: str | None, format: str, version_2_with_negative: bool
+) -> int:
+    structured = input is not None and input.endswith(".jsonl")
+    answers = predict(options, _lines(input), structured=structured, version_2=version_2_with_negative)
+    if format == "jsonl":
+        for found in answers:
+            print(json.dumps(found, ensure_ascii=False), file=results, flush=True)
+        return 0
+    table = Table()
+    for found in answers:
+        row = _shown(found)
+        for name in row if not table.columns else ():
+            table.add_column(name)
+        table.add_row(*row.values())
+    Console(file=results, markup=False).print(table)
+    return 0
 
 
 def evaluate_prompt(options: TrainOptions) -> dict[str, Any]:
     """A saved prompt's metrics on a task's evaluation split."""
-    _require_prompt(options)
-    device = choose_device(options.device)
-    model = load_model(options, device)
-    eval_set = load_split(options, "validation", model.label_names)
-    _check_fits(model, eval_set, options)
-    scores = _evaluate(options, model, *_loader(options, model, eval_set), device)
-    return {**scores, "eval_samples": len(eval_set), **describe(model, device)}
+    require_prompt(options.model)
+    setup = Setup(options)
+    data = load_split(setup, "validation", prompt_file.peek(options.model.model_name_or_path).label_names)
+    model = load_model(setup, data)
+    scores = score(setup, model, make_loader(setup, model, data))
+    return {**scores, "eval_samples": len(data), **describe(model, setup.device)}
 
 
 def predict(
@@ -58,17 +75,65 @@ def predict(
     """A saved prompt's answer to each line, in order, batch by batch as the lines come.
 
     Args:
-        structured: lines are JSON objects; see `predicting.read_lines`.
+        structured: lines are JSON objects; see `inference.tasks.read_lines`.
         version_2: questions may have no answer.
     """
-    _require_prompt(options)
-    device = choose_device(options.device)
-    model = load_model(options, device)
+    require_prompt(options.model)
+    device = choose_device(options.hardware.device)
+    check_precision(options.model, device)
+    model = load_prompt_model(options.model.model_name_or_path, **options.model.loading())
+    _serve(model, device)
+    reading = reading_of(options, model, version_2)
+    for batch in batches(lines, options.evaluation.per_device_eval_batch_size):
+        answers = answer(read_lines(batch, reading, structured), reading)
+        reading.print_notes()
+        yield from answers
+
+
+def predict_split(reading: Reading, data: TaskData, device: str, path: Path) -> None:
+    """Write the answers to a split's examples, a JSON object a line."""
+    _serve(reading.model, device)
+    answers = answer(data, reading)
+    reading.print_notes()
+    write_whole({path: "".join(f"{json.dumps(found, ensure_ascii=False)}\n" for found in answers).encode()})
+
+
+def _serve(model: PromptModel, device: str) -> None:
     nn.move(model, device)
     model.eval()
-    for batch in batches(lines, options.per_device_eval_batch_size):
-        notes: list[str] = []
-        data = read_lines(model, batch, structured, version_2, options.chat_template)
-        answers = answer(model, data, options, _fitting(options, model), notes)
-        _tell(notes)
-        yield from answers
+
+
+def _shown(answer: dict[str, Any]) -> dict[str, str]:
+    """An answer as a table's row, what was asked after what was answered."""
+    given = ("id", "text", "text_pair", "tokens", "predicate", "question", "choices")
+    row = {}
+    for name, value in sorted(answer.items(), key=lambda item: item[0] in given):
+        if name == "probabilities":
+            if "label" in answer:
+                row["probability"] = f"{value[answer['label']]:.3f}"
+        elif isinstance(value, list):
+            row[name] = (" | " if name == "choices" else " ").join(str(item) for item in value)
+        else:
+            row[name] = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return row
+
+
+def _lines(source: str | None) -> Iterator[Line]:
+    """The lines, without their ends, of a file or of standard input."""
+    if source is None:
+        yield from _decoded(sys.stdin.buffer, "standard input")
+        return
+    try:
+        with Path(source).open("rb") as file:
+            yield from _decoded(file, source)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read ({error.strerror}).") from error
+
+
+def _decoded(raw: Iterable[bytes], name: str) -> Iterator[Line]:
+    for number, line in enumerate(raw, 1):
+        where = f"{name}, line {number}"
+        try:
+            yield where, line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where} is not UTF-8; save it as UTF-8.") from error

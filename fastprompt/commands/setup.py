@@ -1,67 +1,66 @@
-"""What commands share: device, data, model, loaders and scores of a run."""
+"""What commands share: device, examples, model, loaders and scores of a run."""
 
 import resource
-import sys
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fastprompt.data.dataloader import make_dataloader
-from fastprompt.data.examples import ClozeTexts, Instructions, LabelledTexts, MultipleChoices, SquadData, TaggedTokens
-from fastprompt.data.squad_windows import make_windows
+from fastprompt.data.encoding import Encodable
 from fastprompt.data.tasks import TaskData, load_task
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, runtime
+from fastprompt.inference.reading import Reading, print_notes
+from fastprompt.inference.tasks import Task, find_task
 from fastprompt.launch.world import place
-from fastprompt.methods.registry import method_config
-from fastprompt.metrics.tasks import task_metrics
-from fastprompt.models.auto import load_prompt_model, model_class
+from fastprompt.models.auto import load_prompt_model
 from fastprompt.models.base import PromptModel
+from fastprompt.options.groups import ModelOptions
 from fastprompt.options.train import TrainOptions
-from fastprompt.pretrained.checkpoint import Checkpoint
-from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.saving import prompt_file
 from fastprompt.training.trainer import evaluate
+
+
+@dataclass
+class Setup:
+    """A command's options, and what they amount to here: the task and the device."""
+
+    options: TrainOptions
+    task: Task = field(init=False)
+    device: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.task = find_task(self.options)
+        self.device = choose_device(self.options.hardware.device)
+
+
+@dataclass
+class Loaded:
+    """Examples as a model reads them.
+
+    Attributes:
+        loader: fastNLP's.
+        data: what its batches are made of: the examples, or their windows.
+    """
+
+    loader: Any
+    data: Encodable
 
 
 def choose_device(asked: str | None) -> str:
     return asked or ("cuda" if runtime.has_gpu() else "cpu")
 
 
-# kind of data -> the task whose model reads it
-_TASKS: dict[type, str] = {
-    LabelledTexts: "sequence_classification",
-    MultipleChoices: "multiple_choice",
-    TaggedTokens: "token_classification",
-    SquadData: "question_answering",
-    Instructions: "causal_lm",
-}
+def require_prompt(options: ModelOptions) -> None:
+    """Raises: ConfigError: the model is no saved prompt."""
+    if not options.is_prompt:
+        raise ConfigError(f"{options.model_name_or_path} holds no prompt ({prompt_file.CONFIG_FILE}); train one first.")
 
 
-_CLOZE = "masked_lm"  # texts in a template are its task instead
-
-
-_TEXT_TO_TEXT = "seq2seq_lm"  # instructions are an encoder-decoder's instead
-
-
-def _task_of(data: TaskData, options: TrainOptions) -> str:
-    """The task whose model reads `data`.
-
-    Raises:
-        ConfigError: a template or a verbalizer is given without the other, or for data that are no single texts.
-    """
-    if not options.template and not options.verbalizer:
-        instructed = isinstance(data, Instructions) and Checkpoint(options.model_name_or_path).family.encoder_decoder
-        return _TEXT_TO_TEXT if instructed else _TASKS[type(data)]
-    if not isinstance(data, LabelledTexts) or data.pairs is not None or data.label_names is None:
-        raise ConfigError(f"--template and --verbalizer make a cloze of single texts; {options.task_name} has others.")
-    if not options.template or not options.verbalizer:
-        raise ConfigError("A cloze needs both: --template with a blank, and --verbalizer with each label's words.")
-    return _CLOZE
-
-
-def load_split(options: TrainOptions, split: str, label_names: list[str] | None = None) -> TaskData:
-    """A split of the task, as long as the options want it; what was mended or left out is told."""
+def load_split(setup: Setup, split: str, label_names: list[str] | None = None) -> TaskData:
+    """A split of the task, as long as the options want it; what was fixed or left out is noted."""
+    options = setup.options.data
     data = load_task(
         options.task_name,
         options.dataset_name,
@@ -73,97 +72,67 @@ def load_split(options: TrainOptions, split: str, label_names: list[str] | None 
         tag_column=options.tag_column,
         chat_template=options.chat_template,
     )
-    _tell(data.notes)
+    print_notes(data.notes)
+    setup.task.model_task.check(data, options.task_name)
     return data.head(options.max_train_samples if split == "train" else options.max_eval_samples)
 
 
-def _tell(notes: list[str]) -> None:
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)  # "fastprompt: " begins an error, which `compare` quotes as the reason
-
-
-def load_model(options: TrainOptions, device: str, data: TaskData | None = None) -> PromptModel:
-    """The model that `options` describe: a saved prompt's, or a fresh one for `data`."""
+def check_precision(options: ModelOptions, device: str) -> None:
+    """Raises: ConfigError: the device lacks the precision that is asked for."""
     if options.bf16 and not runtime.supports_bf16(device):
         raise ConfigError(f"{backend()} has no bfloat16 on {device}; leave --bf16 off.")
-    settings: dict[str, Any] = {
-        "seed": options.seed,
-        "bf16": options.bf16,
-        "load_in_8bit": options.load_in_8bit,
-        "load_in_4bit": options.load_in_4bit,
-        "gradient_checkpointing": options.gradient_checkpointing,
-        "hidden_dropout_prob": options.hidden_dropout_prob,
-        "attention_probs_dropout_prob": options.attention_probs_dropout_prob,
-        "backbone": options.backbone,
-    }
-    if prompt_file.is_prompt(options.model_name_or_path):
-        model = load_prompt_model(options.model_name_or_path, **settings)
-        if data is not None:
-            _check_fits(model, data, options)
+
+
+def load_model(setup: Setup, data: TaskData) -> PromptModel:
+    """The model for `data` that the options describe: a saved prompt's, or a fresh one."""
+    options, task = setup.options.model, setup.task.model_task
+    check_precision(options, setup.device)
+    if options.is_prompt:
+        model = load_prompt_model(options.model_name_or_path, **options.loading())
+        task.check_outputs(data, model, options.model_name_or_path)
         return model
-    if isinstance(data, LabelledTexts) and data.label_names is None:
-        settings["num_labels"] = 1
-    elif isinstance(data, LabelledTexts | TaggedTokens):
-        settings["label_names"] = data.label_names
-    config = method_config(options.method, **options.method_options())
-    if not config.trains:
-        raise ConfigError(f"{options.method} trains nothing; it is there for --task_name lama.")
-    return model_class(_task_of(data, options)).from_pretrained(options.model_name_or_path, config, **settings)
+    config = setup.options.config
+    return task.model.from_pretrained(options.model_name_or_path, config, **task.outputs(data), **options.loading())
 
 
-def _check_fits(model: PromptModel, data: TaskData, options: TrainOptions) -> None:
-    task = _TASKS[type(data)]
-    single = getattr(data, "pairs", None) is None
-    instead = {LabelledTexts: _CLOZE, Instructions: _TEXT_TO_TEXT}.get(type(data)) if single else None
-    if model.task not in (task, instead):
-        raise ConfigError(f"{options.model_name_or_path} was tuned for {model.task}; {options.task_name} is {task}.")
-    if isinstance(data, LabelledTexts | TaggedTokens):
-        classes = 1 if data.label_names is None else len(data.label_names)
-        if classes != model.num_labels:
-            raise ConfigError(
-                f"{options.model_name_or_path} was tuned for {model.num_labels} classes; the data has {classes}."
-            )
+def reading_of(options: TrainOptions, model: PromptModel, version_2: bool = False) -> Reading:
+    return Reading(model, options.data, options.evaluation, version_2)
 
 
-def _loader(options: TrainOptions, model: PromptModel, data: TaskData, shuffle: bool = False) -> tuple[Any, Any]:
-    """(a dataloader, what it was made from: `data`, or its windows)"""
-    tokenizer, max_length, notes = load_tokenizer(model.checkpoint.directory), _fitting(options, model), []
-    if isinstance(data, SquadData):
-        data = make_windows(data, tokenizer, max_length, options.doc_stride, options.max_query_length)
-        notes += data.notes
-    if model.task == _TEXT_TO_TEXT:
-        data = data.as_text_to_text()
-    if model.task == _CLOZE:
-        data = ClozeTexts(data.texts, data.labels, model.method_config.template, model.backbone.family.causal)
-    size = options.per_device_train_batch_size if shuffle else options.per_device_eval_batch_size
-    settings = {"batch_size": size, "shuffle": shuffle, "max_length": max_length, "seed": options.seed, "notes": notes}
-    loader = make_dataloader(data, tokenizer, **settings)
-    _tell(notes)
-    return loader, data
+def make_loader(setup: Setup, model: PromptModel, data: TaskData, shuffle: bool = False) -> Loaded:
+    """Batches to train on where they are shuffled, else to evaluate."""
+    options, reading = setup.options, reading_of(setup.options, model)
+    prepared = setup.task.model_task.prepare(data, reading)
+    train_size, size = options.training.per_device_train_batch_size, options.evaluation.per_device_eval_batch_size
+    loader = make_dataloader(
+        prepared,
+        reading.tokenizer,
+        batch_size=train_size if shuffle else size,
+        shuffle=shuffle,
+        max_length=reading.max_length,
+        seed=options.model.seed,
+        notes=reading.notes,
+    )
+    reading.print_notes()
+    return Loaded(loader, prepared)
 
 
-def _evaluate(
-    options: TrainOptions, model: PromptModel, loader: Any, made_from: Any, device: str, output: Path | None = None
-) -> dict[str, float]:
-    """The task's official scores on a `_loader`; answers to questions are written into `output`."""
-    answering = {
-        "n_best_size": options.n_best_size,
-        "max_answer_length": options.max_answer_length,
-        "null_threshold": options.null_score_diff_threshold,
-    }
-    metrics = task_metrics(options.task_name, options.dataset_name, made_from, **answering)
-    scores = evaluate(model, loader, device, metrics, options.fsdp)
+def score(setup: Setup, model: PromptModel, loaded: Loaded, output: Path | None = None) -> dict[str, float]:
+    """The task's official scores; answers to questions are written into `output`."""
+    options = setup.options.evaluation
+    metrics = setup.task.scores.make(
+        loaded.data,
+        n_best_size=options.n_best_size,
+        max_answer_length=options.max_answer_length,
+        null_threshold=options.null_score_diff_threshold,
+    )
+    scores = evaluate(model, loaded.loader, setup.device, metrics, setup.options.hardware.fsdp)
     if output is not None and "squad" in metrics:
         metrics["squad"].answers.write(output)
     return scores
 
 
-def _fitting(options: TrainOptions, model: PromptModel) -> int:
-    """max_seq_length, or what the backbone's positions leave beside the prompt where that is less."""
-    return options.max_seq_length if model.max_length is None else min(options.max_seq_length, model.max_length)
-
-
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
     """The most memory that was in use so far: the GPU's, or this process's where there is none."""
     memory = runtime.peak_device_memory_mb()
     if memory is None:
@@ -177,7 +146,7 @@ def describe(model: PromptModel, device: str) -> dict[str, Any]:
     return {
         "trainable_parameters": tuned,
         "total_parameters": total,
-        "peak_memory_mb": _peak_memory_mb(),
+        "peak_memory_mb": peak_memory_mb(),
         "backend": backend(),
         "backend_version": runtime.version(),
         "fastnlp_version": version("fastNLP"),
@@ -185,3 +154,9 @@ def describe(model: PromptModel, device: str) -> dict[str, Any]:
         "device": device,
         "num_processes": place().size,
     }
+
+
+def print_mapping(metrics: dict[str, Any], results: TextIO) -> None:
+    for name, value in metrics.items():
+        print(f"{name}: {value}", file=results)
+    results.flush()

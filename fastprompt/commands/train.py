@@ -1,34 +1,39 @@
-"""What the command line does: train into a run's folder, evaluate, predict."""
+"""The command `fastprompt train`: from data to a prompt, its scores and its answers, in a run's folder."""
 
-import dataclasses
 import json
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from fastprompt.commands.predict import _predict_split, _require_prompt
+from fastprompt.commands.predict import predict_split
 from fastprompt.commands.setup import (
-    _check_fits,
-    _evaluate,
-    _loader,
-    _peak_memory_mb,
-    choose_device,
+    Loaded,
+    Setup,
     describe,
     load_model,
     load_split,
+    make_loader,
+    peak_memory_mb,
+    print_mapping,
+    reading_of,
+    require_prompt,
+    score,
 )
 from fastprompt.data.tasks import TaskData
-from fastprompt.errors import ConfigError
-from fastprompt.framework import runtime
+from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.framework import backend, runtime
 from fastprompt.launch.world import is_first
-from fastprompt.metrics.tasks import main_score
 from fastprompt.models.base import PromptModel
+from fastprompt.options.groups import OPTIONS, EvaluationOptions
 from fastprompt.options.train import TrainOptions
+from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.saving import prompt_file
 from fastprompt.saving.files import as_json, write_whole
 from fastprompt.saving.run_folder import (
     BEST,
@@ -43,16 +48,42 @@ from fastprompt.training.checkpointing import Checkpoints, choose
 from fastprompt.training.evaluation import BestPrompt, Evaluations
 from fastprompt.training.optimization import LearningRateSchedule
 from fastprompt.training.progress import RunLog
+from fastprompt.training.same_run import check_same, outcome_of, request_of
 from fastprompt.training.trainer import make_trainer
 
 import numpy
+from rich.console import Console
+from rich.table import Table
+
+_SHOWN_OPTIONS = ("method", "learning_rate", "seed", "backend", "device", "num_processes")
 
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during training; what was trained so far lies in the run's folder."""
 
 
-@dataclasses.dataclass
+def main(options: TrainOptions, results: TextIO) -> int:
+    metrics = train(options)
+    shown = {name: value for name, value in metrics.items() if name not in OPTIONS or name in _SHOWN_OPTIONS}
+    print_mapping(shown, results)
+    if options.data.task_name == "instruction":
+        _print_costs(metrics, results)
+    return 0
+
+
+def _print_costs(metrics: dict[str, Any], results: TextIO) -> None:
+    """What was trained and what memory that took, in the form of PEFT's line and its tutorials' tables."""
+    tuned, total = metrics["trainable_parameters"], metrics["total_parameters"]
+    print(
+        f"trainable params: {tuned:,} || all params: {total:,} || trainable%: {100 * tuned / total:.4f}", file=results
+    )
+    table = Table("method", "all params", "trainable params", "memory, model loaded", "memory, peak")
+    memory = (f"{metrics[name] / 1024:.2f} GiB" for name in ("model_memory_mb", "peak_memory_mb"))
+    table.add_row(metrics["method"], f"{total:,}", f"{tuned:,}", *memory)
+    Console(file=results, markup=False, highlight=False, width=100).print(table)
+
+
+@dataclass
 class _Splits:
     """What a run reads; what it does not read is None.
 
@@ -65,18 +96,26 @@ class _Splits:
     selection: TaskData | None = None
     test: TaskData | None = None
 
+    @property
+    def any(self) -> TaskData:
+        return self.train or self.evaluation or self.test
 
-def _load_splits(options: TrainOptions, label_names: list[str] | None) -> _Splits:
+
+def _load_splits(setup: Setup) -> _Splits:
+    """The splits that are asked for; the labels are the training's, or the saved prompt's where nothing is trained."""
+    run, evaluation, model = setup.options.run, setup.options.evaluation, setup.options.model
     splits = _Splits()
-    if options.do_train:
-        splits.train = load_split(options, "train")
+    if run.do_train:
+        splits.train = load_split(setup, "train")
         label_names = getattr(splits.train, "label_names", None)
-    if options.do_eval or (options.evaluation_strategy != "no" and not options.selection_samples):
-        splits.evaluation = splits.selection = load_split(options, "validation", label_names)
-    if options.do_predict:
-        splits.test = load_split(options, "test", label_names)
-    if splits.train is not None and options.selection_samples:
-        splits.train, splits.selection = _set_apart(splits.train, options.selection_samples, options.seed)
+    else:
+        label_names = prompt_file.peek(model.model_name_or_path).label_names
+    if run.do_eval or (evaluation.evaluation_strategy != "no" and not evaluation.selection_samples):
+        splits.evaluation = splits.selection = load_split(setup, "validation", label_names)
+    if run.do_predict:
+        splits.test = load_split(setup, "test", label_names)
+    if splits.train is not None and evaluation.selection_samples:
+        splits.train, splits.selection = _set_apart(splits.train, evaluation.selection_samples, model.seed)
     return splits
 
 
@@ -85,8 +124,8 @@ def _set_apart(data: TaskData, count: int, seed: int) -> tuple[TaskData, TaskDat
     if count >= len(data):
         raise ConfigError(f"--selection_samples is {count}, and there are {len(data)} training examples in all.")
     drawn = set(numpy.random.default_rng(seed).permutation(len(data))[:count].tolist())
-    kept = [place for place in range(len(data)) if place not in drawn]
-    return data.select(kept), data.select(sorted(drawn))
+    rest = [place for place in range(len(data)) if place not in drawn]
+    return data.select(rest), data.select(sorted(drawn))
 
 
 def train(options: TrainOptions) -> dict[str, Any]:
@@ -95,87 +134,123 @@ def train(options: TrainOptions) -> dict[str, Any]:
     Raises:
         Interrupted: at Ctrl-C, once what was trained so far is saved.
     """
-    output = Path(options.output_dir).expanduser()
-    if not options.do_train:
-        _require_prompt(options)
-    going_on = options.do_train and options.resume_from_checkpoint is not None
-    if going_on and (output / METRICS_FILE).exists():
+    asked, output = options.run, Path(options.run.output_dir).expanduser()
+    if not asked.do_train:
+        require_prompt(options.model)
+    setup = Setup(options)
+    going_on = asked.do_train and asked.resume_from_checkpoint is not None
+    finished = json.loads((output / METRICS_FILE).read_bytes()) if going_on and _is_finished(output) else None
+    if finished is None:
+        make_run_folder(output, RUN_FILES, asked.overwrite_output_dir or going_on)
+    splits = _load_splits(setup)
+    request = request_of(options, splits.train) if asked.do_train else {}
+    if finished is not None and _is_same(setup, request, finished, output):
         print(f"{output} holds a finished run; nothing is left to be done.", file=sys.stderr)
-        return json.loads((output / METRICS_FILE).read_bytes())
-    make_run_folder(output, RUN_FILES, options.overwrite_output_dir or going_on)
-    start = choose(options.resume_from_checkpoint, output) if going_on else None
+        return finished
+    start = choose(asked.resume_from_checkpoint, output) if going_on else None
     if going_on and start is None:
+        if finished is not None:
+            raise CheckpointError(
+                f"{output} holds a finished run and no checkpoint, and so no state of its optimizer to go on from; "
+                f"leave --resume_from_checkpoint off and choose another folder."
+            )
         print(f"There is no checkpoint in {output}: starting from the beginning.", file=sys.stderr)
-    device = choose_device(options.device)
-    runtime.seed(options.seed)
-    model = None if options.do_train else load_model(options, device)
-    splits = _load_splits(options, None if model is None else model.label_names)
-    if model is None:
-        model = load_model(options, device, splits.train)
-    else:
-        _check_fits(model, splits.evaluation or splits.test, options)
-    loaded = {"model_memory_mb": _peak_memory_mb()}
+    runtime.seed(options.model.seed)
+    model = load_model(setup, splits.any)
+    loaded = {"model_memory_mb": peak_memory_mb()}
     # Now, so that what cannot be evaluated is found before the training.
-    scored = None if splits.evaluation is None else _loader(options, model, splits.evaluation)
+    scored = None if splits.evaluation is None else make_loader(setup, model, splits.evaluation)
     metrics: dict[str, Any] = {}
-    if options.do_train:
+    if asked.do_train:
         chosen_by = scored
-        if options.evaluation_strategy != "no" and splits.selection is not splits.evaluation:
-            chosen_by = _loader(options, model, splits.selection)
-        metrics = _train(options, model, splits, chosen_by, device, output, start)
-    if options.do_eval:
-        scores = _evaluate(options, model, *scored, device, output)
-        metrics = {**scores, "eval_samples": len(splits.evaluation), **metrics}
-    if options.do_predict:  # last, for of several processes only the first does it, where it has the backbone whole
+        if options.evaluation.evaluation_strategy != "no" and splits.selection is not splits.evaluation:
+            chosen_by = make_loader(setup, model, splits.selection)
+        metrics = _fit(setup, model, _Training(splits.train, chosen_by, request, start, finished or {}))
+    if asked.do_eval:
+        metrics = {**score(setup, model, scored, output), "eval_samples": len(splits.evaluation), **metrics}
+    if asked.do_predict:  # last, for of several processes only the first does it, where it has the backbone whole
         metrics["test_samples"] = len(splits.test)
-        if is_first() or options.fsdp:
-            _predict_split(options, model, splits.test, device, output / PREDICTIONS_FILE)
+        if is_first() or options.hardware.fsdp:
+            predict_split(reading_of(options, model), splits.test, setup.device, output / PREDICTIONS_FILE)
     metrics = {
         **metrics,
         **loaded,
-        **describe(model, device),
+        **describe(model, setup.device),
+        **outcome_of(options),
+        **request,
         "method": model.method_config.method,
-        "learning_rate": options.learning_rate,
-        "seed": options.seed,
+        "learning_rate": options.training.learning_rate,
+        "seed": options.model.seed,
     }
     write_whole({output / METRICS_FILE: as_json(metrics)})
     return metrics
 
 
-def _train(
-    options: TrainOptions,
-    model: PromptModel,
-    splits: _Splits,
-    chosen_by: Any,
-    device: str,
-    output: Path,
-    start: Path | None,
-) -> dict[str, Any]:
-    """Train, save the prompt, and tell what the training was like.
+def _is_finished(output: Path) -> bool:
+    return (output / METRICS_FILE).exists()
 
-    Args:
-        chosen_by: the `_loader` that evaluations during the training run on.
-        start: the checkpoint to go on from.
+
+def _is_same(setup: Setup, request: dict[str, Any], finished: dict[str, Any], output: Path) -> bool:
+    """Whether a finished run is what is asked for; False where more epochs are.
+
+    Raises:
+        ConfigError: it is another run.
     """
-    train_loader, _ = _loader(options, model, splits.train, shuffle=True)
-    schedule = LearningRateSchedule(options.learning_rate, options.lr_scheduler_type, options.warmup_ratio)
-    log = RunLog(output / HISTORY_FILE, schedule, options.logging_steps)
+    options, where = setup.options, f"{output} holds a finished run"
+    if not options.model.is_prompt and prompt_file.is_prompt(output):
+        held, asked = prompt_file.peek(output), Checkpoint(options.model.model_name_or_path)
+        if held.fingerprint != asked.fingerprint:
+            raise ConfigError(
+                f"{where} with model_name_or_path {held.backbone_name}, now it is {asked.name}, whose "
+                f"weights are others; leave --resume_from_checkpoint off and choose another folder."
+            )
+    now = {"backend": backend(), **outcome_of(options), **request}
+    return check_same(finished, now, where) is None
+
+
+@dataclass
+class _Training:
+    """What a training runs on.
+
+    Attributes:
+        chosen_by: what evaluations during the training run on.
+        request: what its numbers depend on.
+        start: the checkpoint to go on from.
+        finished: the metrics of the finished run that goes on.
+    """
+
+    data: TaskData
+    chosen_by: Loaded | None
+    request: dict[str, Any]
+    start: Path | None
+    finished: dict[str, Any]
+
+
+def _fit(setup: Setup, model: PromptModel, what: _Training) -> dict[str, Any]:
+    """Train, save the prompt, and say what the training was like."""
+    options, output = setup.options, Path(setup.options.run.output_dir).expanduser()
+    training, evaluation = options.training, options.evaluation
+    loaded = make_loader(setup, model, what.data, shuffle=True)
+    schedule = LearningRateSchedule(training.learning_rate, training.lr_scheduler_type, training.warmup_ratio)
+    log = RunLog(output / HISTORY_FILE, schedule, options.run.logging_steps)
     callbacks: list[Any] = [log]
     best = None
-    if options.load_best_model_at_end:
-        metric = options.metric_for_best_model or main_score(options.task_name, options.dataset_name)
-        best = BestPrompt(model, output / BEST, metric)
-    if options.evaluation_strategy != "no":
-        steps = options.eval_steps if options.evaluation_strategy == "steps" else None
-        score = partial(_evaluate, options, model, *chosen_by, device)
-        callbacks.append(Evaluations(score, output / EVALUATIONS_FILE, steps, log, best))
-    every = (options.save_steps or 500) if options.save_strategy == "steps" else None
-    epochs = options.save_strategy == "epoch"
-    checkpoints = Checkpoints(options, output, log, every, epochs, options.save_total_limit)
-    trainer = make_trainer(model, train_loader, options, device, [*callbacks, checkpoints], schedule)
-    if start is not None:
-        trainer.load_checkpoint(start)
-        print(f"going on from {start}", file=sys.stderr)
+    if evaluation.load_best_model_at_end:
+        best = BestPrompt(model, output / BEST, evaluation.metric_for_best_model or setup.task.scores.main)
+    if evaluation.evaluation_strategy != "no":
+        steps = evaluation.eval_steps if evaluation.evaluation_strategy == "steps" else None
+        callbacks.append(
+            Evaluations(partial(score, setup, model, what.chosen_by), output / EVALUATIONS_FILE, steps, log, best)
+        )
+    checkpoints = Checkpoints(what.request, options.run, output, log)
+    trainer = make_trainer(model, loaded.loader, options, setup.device, [*callbacks, checkpoints], schedule)
+    if what.start is not None:
+        trainer.load_checkpoint(what.start)
+        if what.finished and best is not None:
+            best.recover(output, what.finished["best_step"], trainer.global_forward_batches)
+        if what.finished and is_first():
+            (output / METRICS_FILE).unlink()  # from here on the run is not finished
+        print(f"going on from {what.start}", file=sys.stderr)
     try:
         with _asked_to_end_by_sigterm(checkpoints):
             trainer.run(catch_KeyboardInterrupt=False)
@@ -184,8 +259,8 @@ def _train(
         raise Interrupted(
             f"Stopped at step {trainer.global_forward_batches}; the prompt so far is in {output}."
         ) from stop
-    told: dict[str, Any] = {
-        "train_samples": len(splits.train),
+    facts: dict[str, Any] = {
+        "train_samples": len(what.data),
         "steps": trainer.global_forward_batches,
         "train_seconds": round(log.train_seconds, 3),
         "samples_per_second": round(log.samples / log.train_seconds, 2),
@@ -193,9 +268,9 @@ def _train(
     }
     if best is not None:
         best.restore()
-        told |= {"best_step": best.step, "best_metric": best.metric, "best_chosen_on": _chosen_on(options)}
+        facts |= {"best_step": best.step, "best_metric": best.metric, "best_chosen_on": _chosen_on(evaluation)}
     model.save_pretrained(output)
-    return told
+    return facts
 
 
 @contextmanager
@@ -215,7 +290,7 @@ def _asked_to_end_by_sigterm(checkpoints: Checkpoints) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _chosen_on(options: TrainOptions) -> str:
+def _chosen_on(options: EvaluationOptions) -> str:
     if options.selection_samples:
         return f"{options.selection_samples} training examples set apart"
     return "the evaluation split, the same that is reported"

@@ -13,8 +13,9 @@ from fastprompt.compare import parity, summary
 from fastprompt.compare.runs import Comparison, Run, carry_out
 from fastprompt.errors import ConfigError, FastpromptError
 from fastprompt.framework import BACKENDS, is_installed
-from fastprompt.methods.registry import METHODS, method_config
-from fastprompt.options.parsing import add_arguments, over_file
+from fastprompt.methods.registry import METHODS
+from fastprompt.options.groups import ALIASES, OPTIONS, RunOptions
+from fastprompt.options.parsing import add_arguments, read_given
 from fastprompt.options.train import TrainOptions
 from fastprompt.saving import prompt_file
 from fastprompt.saving.files import write_whole
@@ -25,15 +26,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 REPORT_FILE = "report.json"
-_METHOD_OPTIONS = [
-    *("method", "pre_seq_len", "prefix_projection", "prefix_hidden_size", "shift_positions"),
-    *("init_std", "init", "init_text", "pooling", "seed", "learning_rate"),
-]
+_METHOD_OPTIONS = [name for name, item in OPTIONS.items() if item.group == "method" and name not in ALIASES]
+_PARITY_OPTIONS = ["model_name_or_path", "overwrite_output_dir", "seed", "learning_rate", *_METHOD_OPTIONS]
 
 
 def add_parsers(commands: Any) -> None:
     held = commands.add_parser("parity", help="hold a prompt under every framework against the stock model")
-    add_arguments(held, ["model_name_or_path", "overwrite_output_dir", *_METHOD_OPTIONS])
+    add_arguments(held, _PARITY_OPTIONS)
     held.add_argument("--prompt", metavar="DIR", help="a saved prompt; without it a fresh one of --method is taken")
     _add_backends(held)
     held.add_argument("--reference", choices=parity.REFERENCES, default=parity.STOCK)
@@ -58,21 +57,21 @@ def run_parity(arguments: dict[str, Any], results: TextIO) -> int:
     command = shlex.join(["fastprompt", *sys.argv[1:]])
     prompt, reference = arguments.pop("prompt"), arguments.pop("reference")
     backends, output = tuple(arguments.pop("backends")), Path(arguments.pop("output_dir")).expanduser()
-    given = over_file(arguments)
-    options = TrainOptions(**given)
     if prompt is not None and not prompt_file.is_prompt(prompt):
         raise ConfigError(f"{prompt} holds no prompt ({prompt_file.CONFIG_FILE}); train one first.")
-    fresh = any(name in given for name in _METHOD_OPTIONS if name not in ("seed", "learning_rate"))
+    given = read_given(arguments, _PARITY_OPTIONS).used()
+    options = TrainOptions(**given)
+    fresh = any(name in given for name in _METHOD_OPTIONS)
     request = parity.ParityRequest(
-        options.model_name_or_path,
+        options.model.model_name_or_path,
         prompt,
-        method_config(options.method, **options.method_options()) if fresh else None,
+        options.config if fresh else None,
         backends,
         reference,
-        options.learning_rate,
-        options.seed,
+        options.training.learning_rate,
+        options.model.seed,
     )
-    make_run_folder(output, (parity.REPORT_FILE,), options.overwrite_output_dir)
+    make_run_folder(output, (parity.REPORT_FILE,), options.run.overwrite_output_dir)
     with _progress("parity", len(backends) + 1) as tell:
         found = parity.run_parity(request, tell)
     path = parity.write_report({"command": command, **found}, output)
@@ -98,9 +97,10 @@ def run_compare(arguments: dict[str, Any], results: TextIO) -> int:
 
     command = shlex.join(["fastprompt", *sys.argv[1:]])
     backends, methods, seeds = (arguments.pop(name) for name in ("backends", "methods", "seeds"))
-    given = over_file(arguments)
-    output = Path(given.pop("output_dir", TrainOptions.output_dir)).expanduser()
-    overwrite = given.pop("overwrite_output_dir", False)
+    given = read_given(arguments)
+    output = Path(given.values.get("output_dir", RunOptions.output_dir)).expanduser()
+    overwrite = given.values.get("overwrite_output_dir", False)
+    given = given.without("output_dir", "overwrite_output_dir")
     comparison = Comparison(given, output, backends, methods or [], seeds or [], overwrite)
     comparison.prepare()
     runs = comparison.runs()
@@ -130,12 +130,12 @@ def _parities(comparison: Comparison, runs: list[Run], tell: Callable[[str], Non
             continue
         measured = tuple(dict.fromkeys(run.backend for run in finished))
         reference = parity.STOCK if is_installed("torch") else measured[0]
-        arguments = ["--model_name_or_path", comparison.given["model_name_or_path"]]
+        arguments = ["--model_name_or_path", comparison.model]
         arguments += ["--prompt", str(finished[0].directory), "--backends", *measured, "--reference", reference]
         tell(f"parity of {method}")
         try:
             request = parity.ParityRequest(
-                comparison.given["model_name_or_path"],
+                comparison.model,
                 str(finished[0].directory),
                 backends=measured,
                 reference=reference,

@@ -12,8 +12,8 @@ from typing import Any
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.launch import subprocesses
-from fastprompt.methods.registry import method_config
-from fastprompt.options.parsing import as_arguments
+from fastprompt.options.groups import MethodOptions, ModelOptions
+from fastprompt.options.parsing import Given, as_arguments, used_by_each
 from fastprompt.options.train import TrainOptions
 from fastprompt.saving import prompt_file
 from fastprompt.saving.files import as_json, write_whole
@@ -69,11 +69,16 @@ class Run:
 class Comparison:
     """What is compared: train's options as they were given, and the lists to go through.
 
+    Attributes:
+        model: the backbone.
+        given: the options that the runs share.
+        given_to: those of them that each method has a use for.
+
     Raises:
         ConfigError: an option cannot work, or the folder compares something else.
     """
 
-    given: dict[str, Any]
+    asked: Given
     output: Path
     backends: list[str] = dataclasses.field(default_factory=lambda: list(BACKENDS))
     methods: list[str] = dataclasses.field(default_factory=list)
@@ -81,22 +86,25 @@ class Comparison:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        base = TrainOptions(**self.given)
-        self.given = {k: v for k, v in self.given.items() if k not in ("method", "prefix", "prompt", "seed", "backend")}
-        self.methods = self.methods or [base.method]
-        self.seeds = self.seeds or [base.seed]
+        values = self.asked.values
+        self.methods = self.methods or [values.get("method", MethodOptions.method)]
+        self.seeds = self.seeds or [values.get("seed", ModelOptions.seed)]
+        for name, several in (("backends", self.backends), ("methods", self.methods), ("seeds", self.seeds)):
+            if len(set(several)) < len(several):
+                raise ConfigError(f"--{name} names {max(several, key=several.count)} twice.")
+        self.model = values.get("model_name_or_path", "")
+        if prompt_file.is_prompt(self.model):
+            raise ConfigError(f"{self.model} is a saved prompt; compare starts from its backbone.")
+        shared = self.asked.without("method", "seed", "backend")
+        self.given = shared.values
+        self.given_to = used_by_each(shared, self.methods)
         for method in self.methods:
-            method_config(method, **TrainOptions(**self.given, method=method).method_options())
-        if prompt_file.is_prompt(base.model_name_or_path):
-            raise ConfigError(f"{base.model_name_or_path} is a saved prompt; compare starts from its backbone.")
-        for name, values in (("backends", self.backends), ("methods", self.methods), ("seeds", self.seeds)):
-            if len(set(values)) < len(values):
-                raise ConfigError(f"--{name} names {max(values, key=values.count)} twice.")
+            TrainOptions(**self.given_to[method], method=method)
 
     def runs(self) -> list[Run]:
         """Every combination; frameworks take turns, so that a machine that slows down slows all of them."""
         return [
-            Run(backend, method, seed, self.output / RUNS / f"{backend}-{method}-{seed}", self.given)
+            Run(backend, method, seed, self.output / RUNS / f"{backend}-{method}-{seed}", self.given_to[method])
             for seed in self.seeds
             for method in self.methods
             for backend in self.backends

@@ -27,13 +27,14 @@ def report(comparison: Comparison, runs: list[Run], parity: list[dict[str, Any]]
     """What report.json holds, from ended runs and the parity reports of the methods."""
     finished = [run for run in runs if run.state == "finished"]
     scores = [name for name in SCORES if any(name in run.metrics for run in finished)]
-    options = TrainOptions(**comparison.given)
+    options = TrainOptions(**comparison.given_to[comparison.methods[0]])
+    data, model = options.data, options.model
     return {
         "format_version": FORMAT_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
-        "task": "/".join(name for name in (options.task_name, options.dataset_name) if name),
-        "model": options.model_name_or_path,
+        "task": "/".join(name for name in (data.task_name, data.dataset_name) if name),
+        "model": model.model_name_or_path,
         "options": comparison.given,
         "versions": {name: found for name, found in package_versions().items() if found},
         "machine": _machine(),
@@ -56,7 +57,7 @@ def report(comparison: Comparison, runs: list[Run], parity: list[dict[str, Any]]
         "summary": list(_summaries(finished, [*scores, "loss", *COSTS])),
         "loss_differences": list(_loss_differences(finished, comparison.backends[0])),
         # With dropout each framework draws masks of its own, and the curves are not expected to agree.
-        "loss_budget": LOSSES if options.hidden_dropout_prob == options.attention_probs_dropout_prob == 0 else None,
+        "loss_budget": LOSSES if model.hidden_dropout_prob == model.attention_probs_dropout_prob == 0 else None,
         "parity": parity,
     }
 

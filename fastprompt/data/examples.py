@@ -1,5 +1,6 @@
 """What readers hand out: one dataclass per kind of task, each a split of a data set, checked."""
 
+import hashlib
 import math
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,16 @@ class Selectable:
 
     def __len__(self) -> int:
         return len(getattr(self, self.columns[0]))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all examples, and of the names of their labels."""
+        digest = hashlib.sha256(repr(getattr(self, "label_names", None)).encode())
+        for name in self.columns:
+            digest.update(f"\n{name}".encode())
+            for value in getattr(self, name) or ():
+                digest.update(f"\n{value!r}".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:16]
 
     def select(self, places: Sequence[int]) -> Self:
         """The examples at `places`, in that order."""

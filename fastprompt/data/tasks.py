@@ -1,6 +1,7 @@
 """The tasks by the names that P-Tuning v2's command gives them, and the user's own data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.data.examples import Instructions, LabelledTexts, MultipleChoices, SquadData, TaggedTokens
@@ -13,14 +14,98 @@ from fastprompt.data.readers.superglue import SUPERGLUE, load_superglue
 from fastprompt.data.readers.tabular import load_own
 from fastprompt.errors import ConfigError
 
-_BENCHMARKS = {"glue": load_glue, "superglue": load_superglue, "qa": load_squad}
-_OF_HUB = {"glue": tuple(GLUE), "superglue": (*SUPERGLUE, "copa"), "qa": tuple(VERSION_2), "ner": ("conll2003",)}
-_OWN = ("classification", "regression")
-_WITHOUT_TEST = ("qa", "reviews")  # SQuAD's is not published
-
-TASK_NAMES = (*_OF_HUB, "srl", "reviews", "instruction", *_OWN)
-
 TaskData = LabelledTexts | MultipleChoices | TaggedTokens | SquadData | Instructions
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which split of a task is asked for, and how its files are read; see `load_task`."""
+
+    name: str
+    dataset_name: str | None
+    data_dir: str | None
+    label_names: Sequence[str] | None = None
+    text_columns: Sequence[str] | None = None
+    label_column: str = "label"
+    tag_column: int | None = None
+    chat_template: str = CHAT_TEMPLATES[0]
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """A task as the command line names it: where its examples come from, and of what kind they are.
+
+    Attributes:
+        load: reads a split.
+        kind: what its examples are.
+        kinds: the data sets whose examples are something else, with what they are.
+        hub: the data sets that the hub has; a task with none reads a folder.
+        own_folder: whether other data sets than the hub's can be read from a folder.
+        embedded: whether its examples come with this package.
+        tested: whether it has a test split.
+    """
+
+    load: Callable[[Split], TaskData]
+    kind: type
+    kinds: dict[str, type] = field(default_factory=dict)
+    hub: tuple[str, ...] = ()
+    own_folder: bool = False
+    embedded: bool = False
+    tested: bool = True
+
+    def kind_of(self, dataset_name: str | None) -> type:
+        return self.kinds.get(dataset_name, self.kind)
+
+    def check(self, task_name: str, dataset_name: str | None, data_dir: str | None) -> None:
+        """Raises: ConfigError: there is no such data set, or it lies in no folder."""
+        if self.embedded:
+            if dataset_name or data_dir:
+                raise ConfigError(f"{task_name} is embedded; it takes neither --dataset_name nor --data_dir.")
+        elif self.hub and not (self.own_folder and data_dir):
+            if dataset_name not in self.hub:
+                own = " (others: --data_dir)" if self.own_folder else ""
+                given = dataset_name or "missing"
+                raise ConfigError(f"--dataset_name is {given}; {task_name} has {', '.join(self.hub)}{own}.")
+        elif data_dir is None:
+            raise ConfigError(f"{task_name} needs --data_dir, the folder with its files.")
+
+
+def _own(regression: bool) -> Callable[[Split], LabelledTexts]:
+    return lambda split: load_own(
+        split.data_dir, split.name, split.text_columns, split.label_column, split.label_names, regression
+    )
+
+
+TASKS: dict[str, TaskSource] = {
+    "glue": TaskSource(
+        lambda split: load_glue(split.dataset_name, split.name, split.data_dir), LabelledTexts, hub=tuple(GLUE)
+    ),
+    "superglue": TaskSource(
+        lambda split: load_superglue(split.dataset_name, split.name, split.data_dir),
+        LabelledTexts,
+        kinds={"copa": MultipleChoices},
+        hub=(*SUPERGLUE, "copa"),
+    ),
+    "qa": TaskSource(  # SQuAD's test split is not published
+        lambda split: load_squad(split.dataset_name, split.name, split.data_dir),
+        SquadData,
+        hub=tuple(VERSION_2),
+        tested=False,
+    ),
+    "ner": TaskSource(
+        lambda split: load_ner(split.name, split.data_dir, split.label_names, split.tag_column),
+        TaggedTokens,
+        hub=("conll2003",),
+        own_folder=True,
+    ),
+    "srl": TaskSource(lambda split: load_srl(split.name, split.data_dir, split.label_names), TaggedTokens),
+    "reviews": TaskSource(lambda split: load_reviews(split.name), LabelledTexts, embedded=True, tested=False),
+    "instruction": TaskSource(
+        lambda split: load_instructions(split.data_dir, split.name, split.chat_template), Instructions
+    ),
+    "classification": TaskSource(_own(regression=False), LabelledTexts),
+    "regression": TaskSource(_own(regression=True), LabelledTexts),
+}
 
 
 def load_task(
@@ -52,38 +137,34 @@ def load_task(
         ConfigError: there is no such task or data set, or an option is missing.
         DataError: its files or the hub cannot be read.
     """
-    check_task(task_name, dataset_name, data_dir)
-    if split == "test" and task_name in _WITHOUT_TEST:
+    source = find_source(task_name, dataset_name, data_dir)
+    if split == "test" and not source.tested:
         raise ConfigError(f"{task_name} has no test split to predict; leave --do_predict off.")
-    if task_name == "reviews":
-        return load_reviews(split)
-    if task_name == "instruction":
-        return load_instructions(data_dir, split, chat_template)
-    if task_name in _OWN:
-        regression = task_name == "regression"
-        return load_own(data_dir, split, text_columns, label_column, label_names, regression)
-    if task_name == "ner":
-        return load_ner(split, data_dir, label_names, tag_column)
-    if task_name == "srl":
-        return load_srl(split, data_dir, label_names)
-    return _BENCHMARKS[task_name](dataset_name, split, data_dir)
+    return source.load(
+        Split(
+            split,
+            dataset_name,
+            data_dir,
+            label_names=label_names,
+            text_columns=text_columns,
+            label_column=label_column,
+            tag_column=tag_column,
+            chat_template=chat_template,
+        )
+    )
 
 
-def check_task(task_name: str, dataset_name: str | None, data_dir: str | None) -> None:
-    """Raises: ConfigError: there is no such task or data set, or it lies in no folder."""
+def find_source(task_name: str, dataset_name: str | None, data_dir: str | None) -> TaskSource:
+    """A task's record.
+
+    Raises:
+        ConfigError: there is no such task or data set, or it lies in no folder.
+    """
     if task_name == "lama":
         raise ConfigError(
             "lama is trained and tested at once, relation by relation: fastprompt train --task_name lama."
         )
-    if task_name not in TASK_NAMES:
-        raise ConfigError(f"The task is {task_name or 'none'}; there are --task_name {', '.join(TASK_NAMES)}.")
-    if task_name == "reviews" and (dataset_name or data_dir):
-        raise ConfigError("reviews is embedded; it takes neither --dataset_name nor --data_dir.")
-    if task_name in _BENCHMARKS or (task_name == "ner" and data_dir is None):
-        known = _OF_HUB[task_name]
-        if dataset_name not in known:
-            own = " (others: --data_dir)" if task_name == "ner" else ""
-            given = dataset_name or "missing"
-            raise ConfigError(f"--dataset_name is {given}; {task_name} has {', '.join(known)}{own}.")
-    elif task_name != "reviews" and data_dir is None:
-        raise ConfigError(f"{task_name} needs --data_dir, the folder with its files.")
+    if task_name not in TASKS:
+        raise ConfigError(f"The task is {task_name or 'none'}; there are --task_name {', '.join(TASKS)}.")
+    TASKS[task_name].check(task_name, dataset_name, data_dir)
+    return TASKS[task_name]

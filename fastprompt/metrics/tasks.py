@@ -1,6 +1,7 @@
 """The official scores of each task, by their names in metrics.json."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,50 +16,59 @@ from fastprompt.metrics.squad import SquadScores
 
 from fastNLP import Metric
 
-_ACCURACY: dict[str, Callable[[], Metric]] = {"accuracy": Accuracy}
-_REGRESSION: dict[str, Callable[[], Metric]] = {"pearson": Pearson, "spearman": Spearman}
 
-# Data sets with scores of their own; the others of GLUE and SuperGLUE are scored by accuracy.
-# Sources: Wang et al., 2018 (GLUE) and 2019 (SuperGLUE).
-_BENCHMARKS: dict[tuple[str, str | None], dict[str, Callable[[], Metric]]] = {
-    ("glue", "cola"): {"matthews_correlation": MatthewsCorrelation},
-    ("glue", "mrpc"): {"accuracy": Accuracy, "f1": F1},
-    ("glue", "qqp"): {"accuracy": Accuracy, "f1": F1},
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a task.
+
+    Attributes:
+        main: the one by which prompts are chosen.
+        make: the metrics, given the evaluation set and what `task_metrics` calls `answering`.
+    """
+
+    main: str
+    make: Callable[..., dict[str, Metric]]
+
+
+def _each(**kinds: Callable[[], Metric]) -> Scores:
+    """Scores that need to know nothing of the data; the first is the main one."""
+    return Scores(next(iter(kinds)), lambda data, **answering: {name: kind() for name, kind in kinds.items()})
+
+
+_ACCURACY = _each(accuracy=Accuracy)
+_REGRESSION = _each(pearson=Pearson, spearman=Spearman)
+_ENTITIES = Scores("entity_f1", lambda data, **answering: {"entity_f1": EntityF1(data.label_names)})
+
+# Sources of GLUE's and SuperGLUE's: Wang et al., 2018 and 2019.
+_TASKS: dict[str, Scores] = {
+    "qa": Scores("f1", lambda data, **answering: {"squad": SquadScores(data, **answering)}),
+    "ner": _ENTITIES,
+    "srl": _ENTITIES,
+    "instruction": Scores("loss", lambda data, **answering: {"perplexity": Perplexity()}),
+    "regression": _REGRESSION,
+}
+_DATASETS: dict[tuple[str, str | None], Scores] = {
+    ("glue", "cola"): _each(matthews_correlation=MatthewsCorrelation),
+    ("glue", "mrpc"): _each(accuracy=Accuracy, f1=F1),
+    ("glue", "qqp"): _each(accuracy=Accuracy, f1=F1),
     ("glue", "stsb"): _REGRESSION,
-    ("superglue", "cb"): {"accuracy": Accuracy, "f1": partial(F1, average="macro")},
-    ("superglue", "multirc"): {"multirc": MultiRC},
+    ("superglue", "cb"): _each(accuracy=Accuracy, f1=partial(F1, average="macro")),
+    ("superglue", "multirc"): Scores("f1", lambda data, **answering: {"multirc": MultiRC()}),
 }
 
 
-def main_score(task_name: str, dataset_name: str | None = None) -> str:
-    """The score by which prompts of a task are chosen: the first of `task_metrics`, of questions F1."""
-    if task_name == "qa" or (task_name, dataset_name) == ("superglue", "multirc"):
-        return "f1"
-    if task_name in ("ner", "srl"):
-        return "entity_f1"
-    if task_name == "regression":
-        return "pearson"
-    if task_name == "instruction":
-        return "loss"
-    return next(iter(_BENCHMARKS.get((task_name, dataset_name), _ACCURACY)))
+def scores_of(task_name: str, dataset_name: str | None = None) -> Scores:
+    """A task's scores: its data set's own, or its own, or accuracy."""
+    return _DATASETS.get((task_name, dataset_name)) or _TASKS.get(task_name, _ACCURACY)
 
 
 def task_metrics(task_name: str, dataset_name: str | None, data: Any, **answering: Any) -> dict[str, Metric]:
-    """Metrics for `Trainer(metrics=...)` and `Evaluator(metrics=...)`; the task's main score comes first.
+    """Metrics for `Trainer(metrics=...)` and `Evaluator(metrics=...)`; but for "qa" the main score comes first.
 
     Args:
         task_name, dataset_name: as `load_task` takes them.
-        data: the evaluation set that it returned, whose tags or kind of labels say what is scored; for "qa" the
-            `SquadWindows` that were made of it.
+        data: the evaluation set that it returned, whose tags say what is scored; for "qa" the `SquadWindows` that were
+            made of it.
         answering: "qa"'s n_best_size, max_answer_length and null_threshold; see `SquadScores`.
     """
-    if task_name == "qa":
-        return {"squad": SquadScores(data, **answering)}
-    if task_name in ("ner", "srl"):
-        return {"entity_f1": EntityF1(data.label_names)}
-    if task_name == "instruction":
-        return {"perplexity": Perplexity()}
-    found = _BENCHMARKS.get((task_name, dataset_name))
-    if found is None:
-        found = _REGRESSION if getattr(data, "label_names", ()) is None else _ACCURACY
-    return {name: make() for name, make in found.items()}
+    return scores_of(task_name, dataset_name).make(data, **answering)

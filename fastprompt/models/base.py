@@ -127,6 +127,7 @@ class PromptModel(nn.Module):
             if config is not None:
                 raise ConfigError(f"{model_name_or_path} is a saved prompt and brings its own configuration.")
             saved.check_task(cls.task)
+            saved.check_outputs(num_labels=num_labels, label_names=label_names, problem_type=problem_type)
             config = saved.config
             num_labels, label_names, problem_type = saved.num_labels, saved.label_names, saved.problem_type
             checkpoint = Checkpoint(backbone or saved.backbone_name)

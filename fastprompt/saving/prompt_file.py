@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastprompt.errors import CheckpointError
+from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.registry import METHODS
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
@@ -47,11 +47,29 @@ class SavedPrompt:
         """Whether it holds what its method's encoder made, but not the encoder."""
         return self.config.has_encoder and not any(name.startswith("prompt.") for name in self.tensors)
 
+    @property
+    def default_learning_rate(self) -> float:
+        """What training goes on with where no rate is given: without its encoder a prompt is trained as it is."""
+        return self.config.learning_rate if self.collapsed else self.config.default_learning_rate
+
     def check_task(self, task: str) -> None:
         if self.task != task:
             raise CheckpointError(
                 f"{self.directory} was tuned for {self.task}, not for {task}; fp.load_prompt_model opens it as it is."
             )
+
+    def check_outputs(self, **asked: Any) -> None:
+        """Refuse outputs other than the prompt's own: num_labels, label_names, problem_type; None asks for nothing.
+
+        Raises:
+            ConfigError: with the name of what differs.
+        """
+        for name, value in asked.items():
+            own = getattr(self, name)
+            if value is not None and (list(value) if name == "label_names" else value) != own:
+                raise ConfigError(
+                    f"{name} is {value!r}, and {self.directory} is a saved prompt with {own!r}; leave {name} off."
+                )
 
     def check_backbone(self, checkpoint: Checkpoint) -> None:
         """Refuse weights other than those the prompt was tuned on."""
@@ -95,7 +113,29 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
     Raises:
         CheckpointError: there is no prompt, a file is missing or cut, or a key of the JSON is missing or unknown.
     """
-    directory = Path(directory).expanduser()
+    saved, shapes = _described(Path(directory).expanduser())
+    saved.tensors = read_tensors(saved.directory / TENSOR_FILE)
+    found = {name: list(array.shape) for name, array in saved.tensors.items()}
+    for name in sorted(set(shapes) | set(found)):
+        if shapes.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{saved.directory / TENSOR_FILE}: {name} has the shape {found.get(name, 'none: it is missing')}, "
+                f"{CONFIG_FILE} says {shapes.get(name, 'nothing of it')}; the two do not belong together."
+            )
+    return saved
+
+
+def peek(directory: str | Path) -> SavedPrompt:
+    """What the JSON of a saved prompt says; its tensors are named and not read.
+
+    Raises:
+        CheckpointError: there is no prompt, or its JSON is cut or lacks a key.
+    """
+    return _described(Path(directory).expanduser())[0]
+
+
+def _described(directory: Path) -> tuple[SavedPrompt, dict[str, list[int]]]:
+    """(the prompt, yet without its tensors; their shapes)"""
     path = directory / CONFIG_FILE
     content = _ADDED | _read_config(directory)
     try:
@@ -111,20 +151,12 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
             backbone_name=content["backbone"]["name_or_path"],
             model_type=content["backbone"]["model_type"],
             fingerprint=content["backbone"]["fingerprint"],
-            tensors=read_tensors(directory / TENSOR_FILE),
+            tensors=dict.fromkeys(content["tensors"]),
             problem_type=content["problem_type"],
         )
-        shapes = content["tensors"]
+        return saved, content["tensors"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} lacks the key {error}; save the prompt again.") from error
-    found = {name: list(array.shape) for name, array in saved.tensors.items()}
-    for name in sorted(set(shapes) | set(found)):
-        if shapes.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{directory / TENSOR_FILE}: {name} has the shape {found.get(name, 'none: it is missing')}, "
-                f"{CONFIG_FILE} says {shapes.get(name, 'nothing of it')}; the two do not belong together."
-            )
-    return saved
 
 
 def describe(

@@ -1,27 +1,21 @@
 """Checkpoints of a run: OUT/checkpoint-<step>, each there whole or not at all, and going on from one."""
 
-import dataclasses
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
-from fastprompt.errors import CheckpointError, ConfigError, FastpromptError
-from fastprompt.launch.world import is_first, place
-from fastprompt.options.train import TrainOptions
+from fastprompt.errors import CheckpointError, FastpromptError
+from fastprompt.launch.world import is_first
+from fastprompt.options.groups import RunOptions
 from fastprompt.saving.trainer_state import read_state
 from fastprompt.training.progress import RunLog
+from fastprompt.training.same_run import check_same
 
 from fastNLP import Callback
 
 PREFIX = "checkpoint-"
-# What may differ between a run and its continuation.
-_FREE = (
-    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "backend", "device", "backbone", "data_dir"),
-    *("model_name_or_path", "save_strategy", "save_steps", "save_total_limit", "do_train", "do_eval", "do_predict"),
-    *("per_device_eval_batch_size", "n_best_size", "max_answer_length", "null_score_diff_threshold", "num_processes"),
-    "fsdp",
-)
 
 
 class Terminated(FastpromptError):
@@ -32,40 +26,33 @@ class Checkpoints(Callback):
     """Writes checkpoints while training.
 
     Args:
-        every: steps between two; None writes one at the end of every epoch where `epochs` is set.
-        limit: how many are kept, the newest; None keeps all.
+        request: what the run's numbers depend on; see `training.same_run`.
+        output: the run's folder.
         log: the run's, which refuses a loss that is no finite number.
 
     Attributes:
         asked_to_end: set by whoever wants the run to end; the step goes to its end, and a checkpoint is written.
     """
 
-    def __init__(
-        self, options: TrainOptions, output: Path, log: RunLog, every: int | None, epochs: bool, limit: int | None
-    ) -> None:
+    def __init__(self, request: dict[str, Any], options: RunOptions, output: Path, log: RunLog) -> None:
         super().__init__()
-        self.options = _fixed(options)
+        self.request = request
         self.output = output
         self.log = log
-        self.every = every
-        self.epochs = epochs
-        self.limit = limit
+        self.every = (options.save_steps or 500) if options.save_strategy == "steps" else None
+        self.epochs = options.save_strategy == "epoch"
+        self.limit = options.save_total_limit
         self.asked_to_end = False
         for left in output.glob(f".{PREFIX}*"):  # of a run that died while it wrote
             shutil.rmtree(left, ignore_errors=True)
 
     def on_save_checkpoint(self, trainer: Any) -> dict[str, Any]:
-        return {"options": self.options}
+        return {"options": self.request}
 
     def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
-        """Raises: ConfigError: the run was started with other options."""
-        before = states["options"]
-        for name, value in self.options.items():
-            if before.get(name) != value:
-                raise ConfigError(
-                    f"The checkpoint is of a run with {name} {before.get(name)}, now it is {value}; give the same "
-                    f"options, or leave --resume_from_checkpoint off and choose another folder."
-                )
+        """Raises: ConfigError: the run was started with other options or data."""
+        if line := check_same(states["options"], self.request, "The checkpoint is of a run"):
+            print(f"note: {line}.", file=sys.stderr)
 
     def on_train_batch_end(self, trainer: Any) -> None:
         step = trainer.global_forward_batches
@@ -130,12 +117,6 @@ def _settle(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _fixed(options: TrainOptions) -> dict[str, Any]:
-    fixed = {name: value for name, value in dataclasses.asdict(options).items() if name not in _FREE}
-    batch = fixed.pop("per_device_train_batch_size") * place().size  # however many processes share it
-    return {**fixed, "per_device_train_batch_size times processes": batch}
 
 
 def find(output: Path) -> list[Path]:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastprompt.errors import ConfigError
+from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.launch.world import is_first
 from fastprompt.models.base import PromptModel
+from fastprompt.saving import prompt_file
+from fastprompt.saving.run_folder import EVALUATIONS_FILE
 from fastprompt.training.progress import RunLog, reopen
 
 from fastNLP import Callback
@@ -67,6 +69,36 @@ class BestPrompt:
 
     def go_on_from(self, state: dict[str, Any]) -> None:
         self.step, self.scores, self._missed = state["step"], state["scores"], state["missed"]
+
+    def recover(self, finished: Path, best_step: int, at_step: int) -> None:
+        """Have the best prompt so far again for a finished run that goes on: its end took the folder away.
+
+        Args:
+            finished: the run's folder, with its prompt, its evaluations and its checkpoints.
+            best_step: the step that the run's prompt is of.
+            at_step: the step that the run goes on from.
+
+        Raises:
+            CheckpointError: the best prompt up to that step is not there any more.
+        """
+        source = finished
+        if best_step <= at_step:
+            lines = map(json.loads, (finished / EVALUATIONS_FILE).read_text(encoding="utf-8").splitlines())
+            scores = next(line for line in lines if line["step"] == best_step)
+            self.step, self.scores = best_step, {k: v for k, v in scores.items() if k not in ("step", "epoch")}
+        elif self.step is not None:
+            source = finished / f"checkpoint-{self.step}"
+        else:
+            return
+        if not prompt_file.is_prompt(source):
+            raise CheckpointError(
+                f"The best prompt so far, of step {self.step}, is not in {finished} any more; train from the start in "
+                f"another folder."
+            )
+        if is_first():
+            self.directory.mkdir(exist_ok=True)
+            for name in (prompt_file.CONFIG_FILE, prompt_file.TENSOR_FILE):
+                shutil.copyfile(source / name, self.directory / name)
 
     def restore(self) -> None:
         """Give the model the best prompt back; its folder goes.

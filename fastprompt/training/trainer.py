@@ -67,16 +67,17 @@ def make_trainer(
 ) -> Trainer:
     """The Trainer of `fastprompt train`: AdamW on what the method tunes, and the schedule before every step."""
     logger.setLevel("CRITICAL")  # a run's own lines come from RunLog
-    clipping = [] if options.max_grad_norm is None else [ClipGradients(options.max_grad_norm)]
+    training, hardware = options.training, options.hardware
+    clipping = [] if training.max_grad_norm is None else [ClipGradients(training.max_grad_norm)]
     return Trainer(
         model=model,
-        driver=get_driver(model, device, options.fsdp, options.fp16),
+        driver=get_driver(model, device, hardware.fsdp, hardware.fp16),
         device=None,
         train_dataloader=loader,
-        optimizers=AdamW(model.trainable_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay),
-        n_epochs=options.num_train_epochs,
-        accumulation_steps=options.gradient_accumulation_steps,
-        callbacks=[SeededSteps(options.seed), schedule, *clipping, *callbacks],
+        optimizers=AdamW(model.trainable_parameters(), lr=training.learning_rate, weight_decay=training.weight_decay),
+        n_epochs=training.num_train_epochs,
+        accumulation_steps=training.gradient_accumulation_steps,
+        callbacks=[SeededSteps(options.model.seed), schedule, *clipping, *callbacks],
         progress_bar=None,
     )
 

@@ -152,9 +152,9 @@ def test_the_published_squad_command_runs_as_it_is_written(command, minilm, squa
 @pytest.mark.parametrize("name", recipes())
 def test_a_recipe_is_a_whole_run(name):
     options = gather({"recipe": name})
-    assert options.task_name
-    assert options.model_name_or_path
-    assert gather({"recipe": name, "seed": 3, "model_name_or_path": "M"}).seed == 3
+    assert options.data.task_name
+    assert options.model.model_name_or_path
+    assert gather({"recipe": name, "seed": 3, "model_name_or_path": "M"}).model.seed == 3
 
 
 @pytest.mark.once
@@ -169,4 +169,4 @@ def test_a_prefix_made_by_a_network_trains_at_a_rate_of_its_own():
         gather({"model_name_or_path": "M"}),
         gather({"model_name_or_path": "M", "prefix_projection": True}),
     )
-    assert (plain.learning_rate, projected.learning_rate) == (3e-2, 1e-3)
+    assert (plain.training.learning_rate, projected.training.learning_rate) == (3e-2, 1e-3)

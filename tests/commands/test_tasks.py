@@ -3,7 +3,7 @@
 import json
 
 import fastprompt as fp
-from fastprompt.commands import train
+from fastprompt.commands.predict import predict
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.options.train import TrainOptions
 
@@ -104,7 +104,7 @@ def test_a_task_trains_evaluates_predicts_and_is_evaluated_again(tiny, folder, t
     asked, keys = ASKED[case]
     lines = [(f"line {number}", json.dumps(asked)) for number in (1, 2)]
     options = TrainOptions(model_name_or_path=str(data / "out"), max_seq_length=40, max_query_length=10)
-    answers = list(train.predict(options, lines, structured=True))
+    answers = list(predict(options, lines, structured=True))
     assert len(answers) == 2
     for answer in answers:
         assert set(answer) == keys
@@ -183,7 +183,7 @@ def asked_of(tiny, tmp_path_factory):
         kinds[case].from_pretrained(tiny["bert"]).save_pretrained(folder)
         lines = ((f"line {number}", line) for number, line in enumerate(path.read_text().splitlines(), 1))
         options = TrainOptions(model_name_or_path=str(folder))
-        return list(train.predict(options, lines, structured=path.suffix == ".jsonl"))
+        return list(predict(options, lines, structured=path.suffix == ".jsonl"))
 
     return ask
 
@@ -192,5 +192,5 @@ def asked_of(tiny, tmp_path_factory):
 def test_words_behind_the_longest_input_have_no_tag(tiny, tmp_path):
     fp.PromptForTokenClassification.from_pretrained(tiny["bert"]).save_pretrained(tmp_path)
     options = TrainOptions(model_name_or_path=str(tmp_path), max_seq_length=5)
-    (found,) = train.predict(options, [("line 1", "a b c d e")])
+    (found,) = predict(options, [("line 1", "a b c d e")])
     assert [tag is None for tag in found["tags"]] == [False, False, False, True, True]

@@ -3,16 +3,16 @@
 import json
 
 import fastprompt as fp
-from fastprompt.commands.predict import _predict_split
+from fastprompt.commands.predict import predict_split
 from fastprompt.data.examples import TaggedTokens
 from fastprompt.framework import ops
-from fastprompt.inference.answers import answer
-from fastprompt.inference.lines import read_lines
+from fastprompt.inference.reading import Reading
+from fastprompt.inference.tasks import answer, read_lines
 from fastprompt.metrics.entity_f1 import EntityF1
 from fastprompt.metrics.loss import MeanLoss
 from fastprompt.models.losses import class_loss
 from fastprompt.models.outputs import ModelOutput
-from fastprompt.options.train import TrainOptions
+from fastprompt.options.groups import DataOptions, EvaluationOptions
 
 import fastNLP
 import numpy
@@ -20,7 +20,6 @@ import pytest
 
 TAGS = ["O", "B-LOC", "B-PER", "I-PER"]
 FIRST_LETTERS = {"p": "B-LOC", "j": "B-PER", "s": "I-PER"}  # of a word; any other's tag is O
-OPTIONS = TrainOptions(model_name_or_path="any")
 UNSEEN = ["\u200b", "\ufeff", "\u00ad", "\u3000", "\x07"]  # BERT's normalizer leaves nothing of them
 
 
@@ -43,6 +42,10 @@ def perfect(tiny):
     model = Perfect.from_pretrained(tiny["bert"], label_names=TAGS)
     model.eval()
     return model
+
+
+def reading(model, max_length=40):
+    return Reading(model, DataOptions(max_seq_length=max_length), EvaluationOptions())
 
 
 def tags_of(words):
@@ -68,21 +71,22 @@ def test_tags_come_back_to_their_words_past_those_that_leave_no_token(perfect, u
         ("line 2", json.dumps({"tokens": ["john", unseen, unseen, "paris", unseen]})),
         ("line 3", json.dumps({"tokens": [unseen]})),
     ]
-    answers = answer(perfect, read_lines(perfect, lines, structured=True), OPTIONS, 40, notes := [])
+    by = reading(perfect)
+    answers = answer(read_lines(lines, by, structured=True), by)
     assert [found["tags"] for found in answers] == [
         [None, "B-PER", "O", "O", "B-LOC", "O"],
         ["B-PER", None, None, "B-LOC", None],
         [None],
     ]
-    assert notes[0].startswith("5 words of 3 in 3 sentences are not read (5 have no token of this vocabulary)")
+    assert by.notes[0].startswith("5 words of 3 in 3 sentences are not read (5 have no token of this vocabulary)")
 
 
 def test_bare_lines_and_splits_and_cut_sentences_are_answered_alike(perfect, tmp_path):
-    data = read_lines(perfect, [("line 1", "\u200b john to \u00ad paris today")])
-    (found,) = answer(perfect, data, OPTIONS, 12, [])  # [CLS] j o h n t o p a r i [SEP]
+    data = read_lines([("line 1", "\u200b john to \u00ad paris today")], reading(perfect))
+    (found,) = answer(data, reading(perfect, 12))  # [CLS] j o h n t o p a r i [SEP]
     assert found["tags"] == [None, "B-PER", "O", None, "B-LOC", None]
     data = tagged(["\u200b", "john", "so"], ["in", "\ufeff", "paris"])
-    _predict_split(OPTIONS, perfect, data, "cpu", tmp_path / "answers.jsonl")
+    predict_split(reading(perfect), data, "cpu", tmp_path / "answers.jsonl")
     found = [json.loads(line)["tags"] for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert found == [[None, "B-PER", "I-PER"], ["O", None, "B-LOC"]]
 
@@ -90,8 +94,11 @@ def test_bare_lines_and_splits_and_cut_sentences_are_answered_alike(perfect, tmp
 def test_a_predicate_does_not_shift_them(tiny):
     model = Perfect.from_pretrained(tiny["bert"], label_names=TAGS)
     model.eval()
-    data = read_lines(model, [("line 1", json.dumps({"tokens": ["\u200b", "john"], "predicate": "paris"}))], True)
-    assert answer(model, data, OPTIONS, 40, [])[0]["tags"] == [None, "B-PER"]
+    line = json.dumps({"tokens": ["\u200b", "john"], "predicate": "paris"})
+    assert answer(read_lines([("line 1", line)], reading(model), structured=True), reading(model))[0]["tags"] == [
+        None,
+        "B-PER",
+    ]
 
 
 def test_evaluation_packs_the_labelled_tokens_to_the_front(perfect):

@@ -1,0 +1,86 @@
+"""Instructions, answered by writing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastprompt.data.encoding import Encodable
+from fastprompt.data.examples import Instructions as InstructionData
+from fastprompt.data.readers.files import Record
+from fastprompt.inference.model_task import ModelTask, grouped
+from fastprompt.inference.reading import Reading
+from fastprompt.models.causal_lm import PromptForCausalLM
+from fastprompt.models.seq2seq_lm import PromptForSeq2SeqLM
+
+import numpy
+
+
+class Instructions(ModelTask):
+    """Answers: "output", greedily written after the instruction."""
+
+    model = PromptForCausalLM
+    kind = InstructionData
+    line = ("instruction", str)
+
+    def read(self, records: Sequence[Record], reading: Reading) -> InstructionData:
+        instructions = [record.get("instruction", str) for record in records]
+        contexts = [record.get("input", str) if "input" in record.value else "" for record in records]
+        return InstructionData(instructions, contexts, [""] * len(records), reading.data.chat_template)
+
+    def answer(self, data: InstructionData, reading: Reading) -> list[dict[str, Any]]:
+        asked = self._asked(data, reading)
+        outputs = [""] * len(asked)
+        size, stop = reading.evaluation.per_device_eval_batch_size, reading.tokenizer.eos_token_id
+        for places in grouped([len(ids) for ids in asked], size):
+            for place, row in zip(places, self._written([asked[place] for place in places], reading), strict=True):
+                end = row.index(stop) if stop in row else len(row)
+                outputs[place] = reading.tokenizer.decode(row[:end])
+        columns = zip(data.instructions, data.contexts, outputs, strict=True)
+        return [{"instruction": given, "input": context, "output": output} for given, context, output in columns]
+
+    def _asked(self, data: InstructionData, reading: Reading) -> list[list[int]]:
+        """The token ids that stand before each answer."""
+        start, _ = reading.tokenizer.special_tokens_around()
+        return [start + ids for ids in reading.tokenizer.plain(data.written())]
+
+    def _padding_before(self, width: int, length: int) -> int:
+        """Where a row begins: what is written follows a causal model's row at once."""
+        return width - length
+
+    def _after(self, width: int) -> int:
+        """Where in its output what the model has written begins."""
+        return width
+
+    def _written(self, asked: list[list[int]], reading: Reading) -> list[list[int]]:
+        width = max(map(len, asked))
+        ids = numpy.full((len(asked), width), reading.tokenizer.pad_token_id)
+        mask = numpy.zeros_like(ids)
+        for number, row in enumerate(asked):
+            before = self._padding_before(width, len(row))
+            ids[number, before : before + len(row)] = row
+            mask[number, before : before + len(row)] = 1
+        written = reading.model.generate(
+            reading.tensor(ids),
+            reading.tensor(mask),
+            max_new_tokens=reading.evaluation.max_new_tokens,
+            eos_token_id=reading.tokenizer.eos_token_id,
+            pad_token_id=reading.tokenizer.pad_token_id,
+        )
+        return written[:, self._after(width) :].tolist()
+
+
+class TextToText(Instructions):
+    """The same by an encoder-decoder, which writes apart from what it reads."""
+
+    model = PromptForSeq2SeqLM
+
+    def prepare(self, data: InstructionData, reading: Reading) -> Encodable:
+        return data.as_text_to_text()
+
+    def _asked(self, data: InstructionData, reading: Reading) -> list[list[int]]:
+        return [row["input_ids"] for row in reading.tokenizer(data.written(), max_length=reading.max_length)]
+
+    def _padding_before(self, width: int, length: int) -> int:
+        return 0
+
+    def _after(self, width: int) -> int:
+        return 1  # the token that the decoder starts with

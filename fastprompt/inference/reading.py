@@ -1,0 +1,53 @@
+"""How a model reads examples: its tokenizer, how much of them fits, and what is noted on the way."""
+
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fastprompt.framework import ops
+from fastprompt.models.base import PromptModel
+from fastprompt.options.groups import DataOptions, EvaluationOptions
+from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
+
+import numpy
+
+
+@dataclass
+class Reading:
+    """A model with the options of data and answers that it reads with.
+
+    Attributes:
+        version_2: whether questions may have no answer, as in SQuAD 2.0; a split of data says it by itself.
+        notes: what was cut or left out so far.
+    """
+
+    model: PromptModel
+    data: DataOptions
+    evaluation: EvaluationOptions
+    version_2: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.model.checkpoint.directory)
+
+    @property
+    def max_length(self) -> int:
+        """max_seq_length, or what the backbone's positions leave beside the prompt where that is less."""
+        asked, limit = self.data.max_seq_length, self.model.max_length
+        return asked if limit is None else min(asked, limit)
+
+    def tensor(self, array: numpy.ndarray) -> Any:
+        """An array on the model's device. A method that trains nothing has no tensor of its own to go by."""
+        like = (self.model.trainable_parameters() or [self.model.backbone.word_embeddings().weight])[0]
+        return ops.tensor(array, like=like)
+
+    def print_notes(self) -> None:
+        print_notes(self.notes)
+        self.notes.clear()
+
+
+def print_notes(notes: list[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)  # "fastprompt: " begins an error, which `compare` quotes as the reason
