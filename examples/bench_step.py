@@ -33,10 +33,9 @@ def random_batch(length: int) -> dict[str, numpy.ndarray]:
 def fastprompt_step(model_name: str, length: int) -> Callable[[], float]:
     """One whole training step (forward, backward, AdamW) of this process's framework; returns its loss."""
     from fastprompt.framework import ops
-    from fastprompt.training.trainer import get_driver
 
     model = fp.PromptForSequenceClassification.from_pretrained(model_name, fp.PTuningV2Config(pre_seq_len=PRE_SEQ_LEN))
-    driver = get_driver(model)
+    driver = fp.get_driver(model)
     driver.setup()
     driver.set_optimizers(fp.AdamW(model.trainable_parameters(), lr=1e-3))
     batch = {name: ops.tensor(array) for name, array in random_batch(length).items()}

@@ -1,7 +1,7 @@
 """Why fastNLP's tutorial E2 stops at 73.7 % on SST-2: the tutorial as written, then one repair at a time.
 
 E2's prompt is shallow, its fresh classifier is frozen with the backbone, and what is pooled is a prompt vector. Each
-rung keeps the repairs before it. The yardsticks below train at rates of their own.
+rung keeps the repairs before it. The baselines below train at rates of their own.
 
 Usage: e2_ladder.py MODEL [--data_dir GLUE_FOLDER] [--max_train_samples N] [--seeds 1 2 3] [--only RUNG ...]
 """
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import fastprompt as fp  # before fastNLP
 from fastprompt.framework import runtime
-from fastprompt.training.trainer import evaluate
 
 from fastNLP import Trainer
 from fastNLP.core.log import logger
@@ -51,8 +50,10 @@ def run(options: argparse.Namespace, name: str, seed: int) -> tuple[float, int]:
         train_dataloader=fp.make_dataloader(train_set, tokenizer, batch_size=32, shuffle=True, seed=seed),
         progress_bar=None,
     ).run()
-    dev = fp.make_dataloader(fp.load_sst2("validation", options.data_dir), tokenizer, batch_size=64)
-    return evaluate(model, dev, "cpu")["accuracy"], model.count_parameters()[0]
+    dev_set = fp.load_sst2("validation", options.data_dir)
+    dev = fp.make_dataloader(dev_set, tokenizer, batch_size=64)
+    scores = fp.evaluate(model, dev, "cpu", fp.task_metrics("glue", "sst2", dev_set))
+    return scores["accuracy"], model.count_parameters()[0]
 
 
 def rows(options: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:

@@ -9,11 +9,10 @@ Usage: instruction_costs.py MODEL DATA --output_dir DIR [--backend torch] [--sam
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
-
-from fastprompt.launch.subprocesses import environment
 
 from rich.console import Console
 from rich.table import Table
@@ -38,7 +37,9 @@ def train(options: argparse.Namespace, name: str) -> dict:
     ]
     if options.bf16 and name != "fine-tuning":  # a backbone that is trained stays in float32
         command.append("--bf16")
-    done = subprocess.run(list(map(str, command)), env=environment(options.backend), stdout=subprocess.DEVNULL)
+    done = subprocess.run(
+        list(map(str, command)), env={**os.environ, "FASTNLP_BACKEND": options.backend}, stdout=subprocess.DEVNULL
+    )
     if done.returncode:
         sys.exit(f"{name} failed")
     return json.loads((output / "metrics.json").read_text())

@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ impo
     from fastprompt.training.optimization import AdamW as AdamW
     from fastprompt.training.optimization import ClipGradients as ClipGradients
     from fastprompt.training.optimization import LearningRateSchedule as LearningRateSchedule
+    from fastprompt.training.trainer import evaluate as evaluate
     from fastprompt.training.trainer import get_driver as get_driver
 
 __version__ = "0.1.0"
@@ -91,7 +92,7 @@ _EXPORTS = {
         "ClipGradients",
         "LearningRateSchedule",
     ),
-    "fastprompt.training.trainer": ("get_driver",),
+    "fastprompt.training.trainer": ("evaluate", "get_driver"),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
