@@ -9,11 +9,9 @@ from typing import Any
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.pretrained.checkpoint import locate, read_json
 from fastprompt.pretrained.family import family_of
+from fastprompt.pretrained.tokenizer_files import content, load_fast, read_settings
 
-from tokenizers import BertWordPieceTokenizer
 from tokenizers import Tokenizer as FastTokenizer
-
-_MEND = "AutoTokenizer.from_pretrained(...).save_pretrained(folder) writes"
 
 
 class Tokenizer:
@@ -21,9 +19,8 @@ class Tokenizer:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        path = directory / "tokenizer_config.json"
-        self._settings = read_json(path) if path.exists() else {}
-        self._fast = _load(directory, self._settings)
+        self._settings = read_settings(directory)
+        self._fast = load_fast(directory, self._settings)
         self._fast.no_padding()  # some checkpoints bring fixed lengths along
         self._fast.no_truncation()
 
@@ -46,9 +43,8 @@ class Tokenizer:
         return found
 
     def _named(self, name: str, default: str) -> int | None:
-        """The id of a special token by its name in tokenizer_config.json."""
-        token = self._settings.get(name, default)
-        token = token["content"] if isinstance(token, dict) else token
+        """The id of a special token by its name in the folder's settings."""
+        token = content(self._settings.get(name, default))
         return self._fast.token_to_id(token) if token else None
 
     def __call__(
@@ -227,27 +223,6 @@ def _encode(
         raise ConfigError(f"The texts cannot be cut to max_seq_length {max_length} ({error}).") from error
     finally:
         fast.no_truncation()
-
-
-def _load(directory: Path, settings: dict) -> FastTokenizer:
-    whole, words = directory / "tokenizer.json", directory / "vocab.txt"
-    if whole.exists():
-        try:
-            return FastTokenizer.from_file(str(whole))
-        except Exception as error:  # the library raises bare Exception
-            raise CheckpointError(f"{whole} cannot be read ({error}); fetch it again.") from error
-    if words.exists():  # BERT checkpoints of the first years
-        lower = settings.get("do_lower_case", True)
-        try:
-            return BertWordPieceTokenizer(
-                str(words),
-                lowercase=lower,
-                strip_accents=settings.get("strip_accents"),
-                handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-            )
-        except TypeError as error:  # MPNet's begins a text with <s>
-            raise CheckpointError(f"{words} is no BERT vocabulary ({error}); {_MEND} tokenizer.json.") from error
-    raise CheckpointError(f"{directory} has neither tokenizer.json nor vocab.txt; {_MEND} the first.")
 
 
 def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
