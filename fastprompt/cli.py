@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="a saved prompt's answers to lines of input")
     add_arguments(predict, _PREDICT_OPTIONS)
     predict.add_argument(
-        *("--input",), metavar="FILE", help="file of texts, or of JSON objects where it ends in .jsonl; default: stdin"
+        *("--input",), metavar="FILE", help="file of texts, or of JSON objects (.jsonl, .json); default: stdin"
     )
     predict.add_argument("--version_2_with_negative", action="store_true", help="questions may have no answer")
     predict.add_argument("--format", choices=("table", "jsonl"), default="table")

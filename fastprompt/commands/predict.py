@@ -1,7 +1,6 @@
 """The commands `fastprompt evaluate` and `fastprompt predict`: a saved prompt's scores and answers."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,9 +19,8 @@ from fastprompt.commands.setup import (
     score,
 )
 from fastprompt.data.tasks import TaskData
-from fastprompt.errors import DataError
 from fastprompt.framework import nn
-from fastprompt.inference.lines import Line, batches
+from fastprompt.inference.lines import Line, batches, open_input
 from fastprompt.inference.reading import Reading
 from fastprompt.inference.tasks import answer, read_lines
 from fastprompt.models.auto import load_prompt_model
@@ -43,8 +41,8 @@ def main_evaluate(options: TrainOptions, results: TextIO) -> int:
 def main_predict(
     options: TrainOptions, results: TextIO, *, input: str | None, format: str, version_2_with_negative: bool
 ) -> int:
-    structured = input is not None and input.endswith(".jsonl")
-    answers = predict(options, _lines(input), structured=structured, version_2=version_2_with_negative)
+    lines, structured = open_input(input)
+    answers = predict(options, lines, structured=structured, version_2=version_2_with_negative)
     if format == "jsonl":
         for found in answers:
             print(json.dumps(found, ensure_ascii=False), file=results, flush=True)
@@ -116,24 +114,3 @@ def _shown(answer: dict[str, Any]) -> dict[str, str]:
         else:
             row[name] = f"{value:.3f}" if isinstance(value, float) else str(value)
     return row
-
-
-def _lines(source: str | None) -> Iterator[Line]:
-    """The lines, without their ends, of a file or of standard input."""
-    if source is None:
-        yield from _decoded(sys.stdin.buffer, "standard input")
-        return
-    try:
-        with Path(source).open("rb") as file:
-            yield from _decoded(file, source)
-    except OSError as error:
-        raise DataError(f"{source} cannot be read ({error.strerror}).") from error
-
-
-def _decoded(raw: Iterable[bytes], name: str) -> Iterator[Line]:
-    for number, line in enumerate(raw, 1):
-        where = f"{name}, line {number}"
-        try:
-            yield where, line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{where} is not UTF-8; save it as UTF-8.") from error

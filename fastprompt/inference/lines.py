@@ -1,13 +1,91 @@
-"""Lines of input: in batches, and as records that a task of a model reads."""
+"""Lines of input: of a file or of standard input, in batches, and as records that a task of a model reads."""
 
+import itertools
 import json
+import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from fastprompt.data.readers.files import Record
 from fastprompt.errors import DataError
 
 Line = tuple[str, str]  # where it stands, what it says
+
+
+def open_input(source: str | None) -> tuple[Iterator[Line], bool]:
+    """The lines of a file, or of standard input as they come, and whether each is a JSON object.
+
+    They are objects in a file named .jsonl or .json, whose list may also stretch over several lines, and on standard
+    input where the first line is one or all of it is a list of them. A byte-order mark is no part of a text.
+
+    Raises:
+        DataError: with the line: the file cannot be read, is not UTF-8, or holds no JSON.
+    """
+    if source is None:
+        return _sniffed(_decoded(sys.stdin.buffer, "standard input"), "standard input")
+    lines = _of_file(source)
+    if not source.endswith((".json", ".jsonl")):
+        return lines, False
+    if source.endswith(".jsonl"):
+        return _without_blanks(lines), True
+    kept = list(_without_blanks(lines))
+    return (iter(kept) if _is_object(kept) else _of_list(kept, source)), True
+
+
+def _of_file(source: str) -> Iterator[Line]:
+    try:
+        with Path(source).open("rb") as file:
+            yield from _decoded(file, source)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read ({error.strerror}).") from error
+
+
+def _decoded(raw: Iterable[bytes], name: str) -> Iterator[Line]:
+    for number, line in enumerate(raw, 1):
+        where = f"{name}, line {number}"
+        try:
+            yield where, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where} is not UTF-8; save it as UTF-8.") from error
+
+
+def _without_blanks(lines: Iterable[Line]) -> Iterator[Line]:
+    return (line for line in lines if line[1].strip())
+
+
+def _sniffed(lines: Iterator[Line], name: str) -> tuple[Iterator[Line], bool]:
+    """Lines that may be texts or JSON; more than the first is read only where that begins a list."""
+    first = list(itertools.islice(lines, 1))
+    if _is_object(first):
+        return _without_blanks(itertools.chain(first, lines)), True
+    if not first or not first[0][1].lstrip().startswith("["):
+        return itertools.chain(first, lines), False
+    first += lines
+    try:
+        return _of_list(first, name), True
+    except DataError:  # a text that begins with a bracket
+        return iter(first), False
+
+
+def _is_object(lines: list[Line]) -> bool:
+    """Whether the first line is a JSON object by itself."""
+    try:
+        return bool(lines) and isinstance(json.loads(lines[0][1]), dict)
+    except json.JSONDecodeError:
+        return False
+
+
+def _of_list(lines: list[Line], name: str) -> Iterator[Line]:
+    """The objects of a JSON list, or the one object, that all lines together are."""
+    try:
+        found = json.loads("\n".join(text for _, text in lines))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{name}, line {error.lineno}: no valid JSON ({error.msg}).") from error
+    rows = found if isinstance(found, list) else [found]
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{name}: a JSON object, or a list of them, is wanted.")
+    return iter([(f"{name}, row {number}", json.dumps(row)) for number, row in enumerate(rows, 1)])
 
 
 def batches(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:

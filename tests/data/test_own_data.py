@@ -1,5 +1,6 @@
 """The user's own texts, and the batches that every kind of data becomes."""
 
+import csv
 import json
 
 import fastprompt as fp
@@ -60,6 +61,73 @@ def test_quoted_fields_hold_commas_quotes_and_line_ends(tmp_path):
     assert found.texts == ['He said "no",\nthen left', "x"]
     with pytest.raises(DataError, match="line 4: 3 columns where the header has 2"):
         read(tmp_path, "train.csv", 'text,label\n"a\nb",a\nx,b,c\n')
+
+
+PANDAS = [
+    ('He said "no"\tloudly', "bad"),
+    ("two\nlines", "good"),
+    ("plain, with a comma", "bad"),
+    ('"all of it"', "good"),
+    ('"', "bad"),
+]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_tsv_that_pandas_wrote_is_read_back(tmp_path, end):
+    """As DataFrame.to_csv(sep="\\t", index=False) writes it: csv's excel-tab with quotes where they are needed."""
+    with (tmp_path / "train.tsv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t", lineterminator=end).writerows([("text", "label"), *PANDAS])
+    found = load_own(tmp_path, "train", ["text"])
+    assert found.texts == [text for text, _ in PANDAS]
+    assert found.labels == [0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ['"Quoted" at its start', "plain"],
+        ['5" wide', '6" wide'],
+        ['an "inner" word', '"whole"'],
+        ['"opens here', 'closes there"'],
+        ['"a" and "b"', "c"],
+    ],
+)
+def test_quotes_of_a_tsv_that_are_no_csvs_are_characters(tmp_path, texts):
+    rows = [f"{text}\t{label}" for text, label in zip(texts, "ab", strict=True)]
+    assert read(tmp_path, "train.tsv", "\n".join(["text\tlabel", *rows])).texts == texts
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv", "train.jsonl"])
+def test_spaces_around_labels_and_columns_are_no_part_of_them(tmp_path, name):
+    rows = [("a", "pos"), ("b", "pos "), ("c", " neg"), ("d", "neg")]
+    if name == "train.jsonl":
+        text = "\n".join(json.dumps({"text": text, "label": label}) for text, label in rows)
+    else:
+        mark = {"train.csv": ",", "train.tsv": "\t"}[name]
+        text = "\n".join([f"text {mark}label ", *(f"{text}{mark}{label}" for text, label in rows)])
+    found = read(tmp_path, name, text, " label")
+    assert (found.label_names, found.labels) == (["neg", "pos"], [1, 1, 0, 0])
+    assert found.notes == [f"{tmp_path / name}: 2 labels have spaces around them, which are no part of a class's name."]
+    assert load_own(tmp_path, "train", ["text "], label_names=["pos", " neg "]).labels == [0, 0, 1, 1]
+
+
+def test_a_header_with_spaces_after_its_commas_goes_with_rows_that_have_them(tmp_path):
+    (tmp_path / "train.csv").write_text('text, label, b\nx, "good", " 1, 2"\ny, bad, 3\n')
+    found = load_task("classification", None, tmp_path, "train", text_columns=["text", " b"])
+    assert (found.texts, found.pairs, found.labels) == (["x", "y"], [" 1, 2", "3"], [1, 0])
+    assert found.notes == []
+    (tmp_path / "train.csv").write_text("text,label\n x,good\ny,bad\n")  # without them, spaces are a text's
+    assert load_own(tmp_path, "train", ["text"]).texts == [" x", "y"]
+
+
+def test_hidden_files_are_no_data(tmp_path):
+    """macOS writes an AppleDouble ._NAME beside each file on foreign disks and in archives."""
+    for name in ("._train.csv", "._data.json"):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07\x00")
+    assert read(tmp_path, "train.csv", CSV).labels == [1, 0]
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "data.json").write_text(json.dumps([{"instruction": "a", "output": "b"}] * 4))
+    assert len(load_task("instruction", None, tmp_path, "train")) == 3
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,11 @@ def test_tabs_keep_the_spaces_of_tokens(tmp_path):
     assert read(tmp_path, "10\u00a0000 O\n").tokens == [["10\u00a0000"]]
 
 
+def test_spaces_after_a_tag_are_no_part_of_it(tmp_path):
+    found = read(tmp_path, "a\tB-X \nb\tB-X\n")
+    assert (found.label_names, found.tags) == (["O", "B-X"], [[1, 1]])
+
+
 def test_another_column_holds_the_tag(tmp_path):
     assert tags_of(read(tmp_path, CONLL_2003, None, 3))[0] == ["B-NP", "B-VP", "B-NP", "I-NP"]
     with pytest.raises(DataError, match=r"line 3: no tag, for there are 4 columns"):

@@ -68,7 +68,7 @@ def read_conll(path: Path, label_names: Sequence[str] | None = None, tag_column:
             raise DataError(f"{path}, line {number}: {len(fields)} columns where the first line has {columns}.")
         if not 2 <= (tag_column or columns) <= columns:
             raise DataError(f"{path}, line {number}: no tag, for there are {columns} columns (the token's is 1).")
-        token, tag = fields[0], fields[(tag_column or columns) - 1]
+        token, tag = fields[0], fields[(tag_column or columns) - 1].strip()
         if not token or not tag:
             raise DataError(f"{path}, line {number}: the {'tag' if token else 'token'} is empty.")
         _check_tag(tag, label_names, f"{path}, line {number}")

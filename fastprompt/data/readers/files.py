@@ -1,6 +1,7 @@
 """Data files: found by their split, read as UTF-8, refused by name and line."""
 
 import csv
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,13 @@ SPLIT_NAMES = {
     "test": ("test",),
 }
 _LONGEST_FIELD = 131_072  # characters; Python's csv has the same limit
+# The fields of a file with tabs in which every quote is CSV's: around a whole field, or doubled within one.
+_QUOTED_TSV = re.compile(r'(?:(?:"(?:[^"]|"")*+"|[^"\t\n]*+)[\t\n])*+(?:"(?:[^"]|"")*+"|[^"\t\n]*+)')
+
+
+def listed(folder: Path) -> list[Path]:
+    """What lies in a folder, but for hidden files, such as the ._train.csv that macOS leaves beside a train.csv."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
 
 
 def find_split(data_dir: str | Path, split: str, suffixes: tuple[str, ...]) -> Path:
@@ -26,18 +34,16 @@ def find_split(data_dir: str | Path, split: str, suffixes: tuple[str, ...]) -> P
     """
     folder = Path(data_dir).expanduser()
     names = SPLIT_NAMES[split]
-    found = sorted(
-        path
-        for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.suffix in suffixes and set(re.split(r"[-._]", path.stem)) & set(names)
-    )
+    found = [
+        path for path in listed(folder) if path.suffix in suffixes and set(re.split(r"[-._]", path.stem)) & set(names)
+    ]
     if len(found) == 1:
         return found[0]
     if not found:
         known = f"{'|'.join(names)} with {'|'.join(suffixes)}"
         raise DataError(f"--data_dir {folder} has no {split} file, such as {names[0]}{suffixes[0]} ({known}).")
-    listed = ", ".join(path.name for path in found)
-    raise DataError(f"--data_dir {folder} has several {split} files ({listed}); leave one there.")
+    several = ", ".join(path.name for path in found)
+    raise DataError(f"--data_dir {folder} has several {split} files ({several}); leave one there.")
 
 
 def load_saved(folder: Path, split: str | None) -> tuple[str, Any]:
@@ -122,7 +128,7 @@ def read_tsv(
             continue
         fields = line.split("\t")
         if header is None:
-            header = fields
+            header = [name.strip() for name in fields]
             check_columns(path, wanted, header)
             continue
         if short is not None and len(fields) < len(header):
@@ -137,18 +143,25 @@ def read_tsv(
         yield number, dict(zip(header, fields, strict=True))
 
 
-def read_csv(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of a file with commas between its columns and double quotes around fields that need them.
+def read_csv(path: Path, wanted: Sequence[str], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row) of a file with double quotes around fields that need them, as `read_tsv` gives them.
+
+    Where the header has a space after a delimiter, one after any is no part of a field.
 
     Raises:
         DataError: as `read_tsv`, or a quote is not closed.
     """
     lines = (f"{line}\n" for _, line in read_lines(path))
-    reader, header, number = csv.reader(lines, strict=True), None, 1
+    first = next(lines, "")
+    spaced = f"{delimiter} " in first
+    reader = csv.reader(
+        itertools.chain([first] if first else (), lines), strict=True, delimiter=delimiter, skipinitialspace=spaced
+    )
+    header, number = None, 1
     try:
         for fields in reader:
             if header is None:
-                header = fields
+                header = [name.strip() for name in fields]
                 check_columns(path, wanted, header)
             elif len(fields) == len(header):
                 yield number, dict(zip(header, fields, strict=True))
@@ -157,6 +170,21 @@ def read_csv(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str,
             number = reader.line_num + 1  # where the next row begins; a field may hold line ends
     except csv.Error as error:
         raise DataError(f"{path}, line {number}: this is no CSV ({error}); is a quote not closed?") from error
+
+
+def has_csv_quotes(path: Path) -> bool:
+    """Whether a file with tabs has quotes, and all as pandas and spreadsheets write them: around a whole field that
+    holds a tab, a quote or a line end, quotes within it doubled. Else a quote is a character like any other.
+
+    Raises:
+        DataError: `read_lines`'s reasons.
+    """
+    lines = [line for _, line in read_lines(path)]
+    if not any('"' in line for line in lines):
+        return False
+    # Where every line is a row, no field holds a line end: quotes then open and close in one line.
+    rows = lines if len({line.count("\t") for line in lines if line}) == 1 else ["\n".join(lines)]
+    return all(map(_QUOTED_TSV.fullmatch, rows))
 
 
 def check_columns(source: str | Path, wanted: Sequence[str], found: list[str]) -> None:

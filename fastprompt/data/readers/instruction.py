@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.data.examples import Instructions
-from fastprompt.data.readers.files import Record, find_split, load_saved, read_json, read_json_lines
+from fastprompt.data.readers.files import Record, find_split, listed, load_saved, read_json, read_json_lines
 from fastprompt.errors import DataError
 
 _HELD_OUT = 20  # of so many rows the last is for evaluation where nobody has split them
@@ -68,7 +68,7 @@ def _open(path: Path, split: str) -> tuple[Path, Iterator[Record], bool]:
     if path.is_dir() and (path / "dataset_info.json").exists():
         return path, _saved(path, None), True
     if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if file.suffix in (".json", ".jsonl")]
+        files = [file for file in listed(path) if file.suffix in (".json", ".jsonl")]
         if len(files) != 1:
             found = find_split(path, split, (".json", ".jsonl"))
             return found, _read(found), False

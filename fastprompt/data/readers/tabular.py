@@ -12,6 +12,7 @@ from fastprompt.data.readers.files import (
     Record,
     check_columns,
     find_split,
+    has_csv_quotes,
     load_saved,
     read_csv,
     read_json_lines,
@@ -36,9 +37,9 @@ def load_own(
     files. Labels of "test" are left unread and are 0.
 
     Args:
-        text_columns: one column, or two for pairs of texts.
+        text_columns: one column, or two for pairs of texts; spaces around a column's name are no part of it.
         label_names: the classes of training; None where this is training, whose own labels they are: numbers in their
-            order, words in the alphabet's.
+            order, words in the alphabet's. Spaces around a label are no part of it.
         regression: labels are numbers.
 
     Raises:
@@ -48,6 +49,7 @@ def load_own(
     """
     if text_columns is None or not 1 <= len(text_columns) <= 2:
         raise ConfigError("--text_columns names the column of the texts, or the two columns of pairs of texts.")
+    text_columns, label_column = [name.strip() for name in text_columns], label_column.strip()
     texts: list[list[str]] = [[] for _ in text_columns]
     labels: list[Record] = []
     label_columns = [] if split == "test" else [label_column]
@@ -67,15 +69,19 @@ def load_own(
         return LabelledTexts(first, unknown, None if regression else list(label_names), pairs)
     if regression:
         return LabelledTexts(first, [_number(label) for label in labels], None, pairs)
-    found = [_class(label) for label in labels]
-    names = list(label_names or class_names or _in_order(set(found)))
+    written = [_class(label) for label in labels]
+    found = [label.strip() for label in written]
+    names = list(dict.fromkeys(name.strip() for name in label_names or class_names or _in_order(set(found))))
     if len(names) < 2:
         raise DataError(f"{source}: all labels are {names[0]!r}; two classes are wanted at least.")
     index = {name: number for number, name in enumerate(names)}
     for name, label in zip(found, labels, strict=True):
         if name not in index:
             raise label.wrong(f"the label {name!r} does not occur in training, whose labels are {shown(names)}")
-    return LabelledTexts(first, [index[name] for name in found], names, pairs)
+    made = LabelledTexts(first, [index[name] for name in found], names, pairs)
+    if spaced := sum(label != trimmed for label, trimmed in zip(written, found, strict=True)):
+        made.notes.append(f"{source}: {spaced} labels have spaces around them, which are no part of a class's name.")
+    return made
 
 
 def _open(folder: Path, split: str, wanted: list[str]) -> tuple[Path, Iterator[Record], list[str] | None]:
@@ -85,7 +91,12 @@ def _open(folder: Path, split: str, wanted: list[str]) -> tuple[Path, Iterator[R
     path = find_split(folder, split, (".csv", ".tsv", ".jsonl"))
     if path.suffix == ".jsonl":
         return path, _checked(read_json_lines(path), wanted), None
-    lines = read_csv(path, wanted) if path.suffix == ".csv" else read_tsv(path, wanted)
+    if path.suffix == ".csv":
+        lines = read_csv(path, wanted)
+    elif has_csv_quotes(path):
+        lines = read_csv(path, wanted, "\t")
+    else:
+        lines = read_tsv(path, wanted)
     return path, (Record(str(path), f"line {number}", row) for number, row in lines), None
 
 
