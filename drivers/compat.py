@@ -197,11 +197,29 @@ def _leave_torch_out(module: ModuleType) -> None:
     module._module_available = _module_available
 
 
+def _remember_text_settings(module: ModuleType) -> None:
+    """Tell a prompt model how the texts of its training dataloader became tokens, for its prompt file.
+
+    Stays: fastNLP's Trainer shows a model its batches and not its dataloader.
+    """
+    run = module.Trainer.__init__
+
+    @functools.wraps(run)
+    def __init__(self: object, *arguments: object, **options: object) -> None:
+        run(self, *arguments, **options)
+        settings = getattr(self.train_dataloader, "text_settings", None)
+        if settings is not None and hasattr(self.model, "text_settings"):
+            self.model.text_settings = settings
+
+    module.Trainer.__init__ = __init__
+
+
 # fastNLP module -> (the framework it is mended for, None for all; what mends it: a function here, or the name of one in
 # drivers/<framework>/fastnlp_patches.py). Each function says why, and when it can go.
 _MENDS: dict[str, tuple[str | None, str | Callable[[ModuleType], None]]] = {
     "fastNLP.envs.set_backend": (None, _spare_the_environment),
     "fastNLP.envs.utils": (None, _leave_torch_out),
+    "fastNLP.core.controllers.trainer": (None, _remember_text_settings),
     "fastNLP.core.dataloaders.torch_dataloader.fdl": ("torch", "no_prefetch_without_workers"),
     "fastNLP.core.dataloaders.torch_dataloader.mix_dataloader": ("torch", "no_prefetch_in_mix"),
     "fastNLP.core.drivers.torch_driver.torch_driver": ("torch", "refuse_whole_models"),

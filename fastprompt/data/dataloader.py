@@ -85,4 +85,6 @@ def make_dataloader(
     lengths = [max(map(len, _choices(example["input_ids"]))) for example in examples]
     counts = [_counted(example.get("labels")) for example in examples]
     sampler = LengthGroupedBatchSampler(lengths, batch_size, shuffle, seed, counts)
-    return loader.make_dataloader(examples, sampler, PadBatch(tokenizer.pad_token_id))
+    made = loader.make_dataloader(examples, sampler, PadBatch(tokenizer.pad_token_id))
+    made.text_settings = {"max_seq_length": max_length, **data.text_settings}  # a model that trains on it stores them
+    return made

@@ -30,6 +30,11 @@ class Selectable:
                 digest.update(f"\n{value!r}".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:16]
 
+    @property
+    def text_settings(self) -> dict[str, Any]:
+        """By what options beside max_seq_length their texts become tokens; see `saving.prompt_file.TEXT_SETTINGS`."""
+        return {}
+
     def select(self, places: Sequence[int]) -> Self:
         """The examples at `places`, in that order."""
         picked = {name: getattr(self, name) for name in self.columns}
@@ -198,6 +203,10 @@ class Instructions(Selectable):
     def __post_init__(self) -> None:
         _check_lengths(instructions=self.instructions, contexts=self.contexts, outputs=self.outputs)
 
+    @property
+    def text_settings(self) -> dict[str, Any]:
+        return {"chat_template": self.template}
+
     def written(self) -> list[str]:
         """What stands before each answer."""
         pairs = zip(self.instructions, self.contexts, strict=True)
@@ -205,12 +214,15 @@ class Instructions(Selectable):
 
     def as_text_to_text(self) -> "TextToText":
         """The same for an encoder-decoder."""
-        return TextToText(self.written(), self.outputs)
+        return TextToText(self.written(), self.outputs, self.template)
 
 
 @dataclass
 class TextToText(Selectable):
     """Texts, each with what an encoder-decoder is to write.
+
+    Args:
+        template: how they were written of instructions, one of `chat.CHAT_TEMPLATES`; None for other texts.
 
     Raises:
         DataError: columns of different lengths.
@@ -220,9 +232,14 @@ class TextToText(Selectable):
 
     texts: list[str]
     outputs: list[str]
+    template: str | None = None
 
     def __post_init__(self) -> None:
         _check_lengths(texts=self.texts, outputs=self.outputs)
+
+    @property
+    def text_settings(self) -> dict[str, Any]:
+        return {} if self.template is None else {"chat_template": self.template}
 
 
 @dataclass

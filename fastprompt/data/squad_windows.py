@@ -1,7 +1,7 @@
 """SQuAD's questions as windows of tokens: the question, and as much of its context as fits beside it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastprompt.data.examples import SquadData, SquadQuestion
@@ -40,11 +40,13 @@ class SquadWindows:
 
     Attributes:
         notes: what was cut on the way, for the user to read.
+        text_settings: the options that they were made with.
     """
 
     data: SquadData
     windows: list[Window]
     notes: list[str]
+    text_settings: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -104,7 +106,8 @@ def make_windows(
         notes.append(f"{cut} of {len(data)} questions were cut to {max_query_length} tokens (max_query_length).")
     if lost:
         notes.append(f"{lost} of {len(data)} questions have no window that holds their answer; they teach no answer.")
-    return SquadWindows(data, windows, notes)
+    settings = {"max_seq_length": max_seq_length, "doc_stride": stride, "max_query_length": max_query_length}
+    return SquadWindows(data, windows, notes, settings)
 
 
 def _windows_of(number: int, question: SquadQuestion, parts: list[dict[str, list[Any]]]) -> Iterator[Window]:

@@ -41,6 +41,8 @@ class PromptModel(nn.Module):
         has_encoder: whether a network makes the prompt, so that its weights are trained.
         fresh: names of the head's tensors that the checkpoint did not bring.
         bf16: whether the backbone is in bfloat16.
+        text_settings: how its texts became tokens (max_seq_length, ...), as the dataloader that trained it says; a
+            prompt file stores them.
         first_step_checked: whether its first training step has looked at the prompt's gradient.
     """
 
@@ -76,6 +78,7 @@ class PromptModel(nn.Module):
         self.prompt = make_prompt(self.method_config, site, collapsed)
         trainable.freeze(self)
         self._sizes = {name: int(numpy.prod(tuple(p.shape))) for name, p in self.named_tensors().items()}
+        self.text_settings = {}
         self.first_step_checked = False
 
     @classmethod

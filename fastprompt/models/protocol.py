@@ -22,6 +22,7 @@ class Model(Task, Protocol):
     Attributes:
         fresh: names of the head's tensors that the checkpoint did not bring.
         has_encoder: whether a network makes the prompt.
+        text_settings: how its texts became tokens, as far as the dataloader that trained it says so.
     """
 
     checkpoint: Checkpoint
@@ -34,6 +35,7 @@ class Model(Task, Protocol):
     num_labels: int
     label_names: list[str]
     problem_type: str | None
+    text_settings: dict[str, Any]
     training: bool
     first_step_checked: bool
 

@@ -20,7 +20,7 @@ def write_prompt(model: Model, directory: str | Path) -> None:
         tensors.update(model.prompt.collapse())
     directory = Path(directory).expanduser()
     saved = describe(model.checkpoint, model.method_config, model.task, model.label_names, tensors, directory)
-    saved.problem_type = model.problem_type
+    saved.problem_type, saved.text_settings = model.problem_type, model.text_settings
     write_saved(saved, directory)
 
 
@@ -43,6 +43,7 @@ def load_tuned(model: Model, saved: SavedPrompt) -> None:
                 f"{saved.directory}: {name} has the shape {value.shape}, the model {tuple(targets[name].shape)}."
             )
         nn.set_value(targets[name], value)
+    model.text_settings = saved.text_settings
 
 
 def _weights(model: Model, saved: SavedPrompt) -> dict[str, numpy.ndarray]:

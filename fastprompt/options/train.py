@@ -27,6 +27,13 @@ _COUNTS = (
 _CHOOSING = ("evaluation_strategy", "eval_steps", "max_eval_samples")
 
 
+def _tuned_with(model_name_or_path: str) -> dict[str, Any]:
+    """How the texts of a saved prompt became tokens when it was tuned: the defaults of whatever reads on with it."""
+    if not prompt_file.is_prompt(model_name_or_path):
+        return {}
+    return prompt_file.peek(model_name_or_path).text_settings
+
+
 @dataclass(init=False)
 class TrainOptions:
     """What `fastprompt train` takes; `TrainOptions(seed=5, ...)` sorts the options into their groups.
@@ -51,6 +58,7 @@ class TrainOptions:
         given = {name: value for name, value in given.items() if value is not None}
         if unknown := sorted(given.keys() - OPTIONS.keys()):
             raise TypeError(f"there is no option {unknown[0]!r}")
+        given = {**_tuned_with(given.get("model_name_or_path", "")), **given}
         for group, holder in GROUPS.items():
             own = {name: value for name, value in given.items() if OPTIONS[name].group == group}
             setattr(self, group, MethodOptions.of(own) if holder is MethodOptions else holder(**own))

@@ -8,7 +8,7 @@ shallow prompt, the head under its Hugging Face names, the weights of an encoder
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from safetensors.numpy import save
 CONFIG_FILE = "prompt_config.json"
 TENSOR_FILE = "prompt.safetensors"
 FORMAT_VERSION = 1
+# How texts became tokens when a prompt was tuned: options, and keys of the JSON where they are known.
+TEXT_SETTINGS = ("max_seq_length", "chat_template", "doc_stride", "max_query_length")
 _ADDED = {"problem_type": None, "prefix_parts": None}  # keys that the first files had not
 
 
@@ -41,6 +43,7 @@ class SavedPrompt:
     fingerprint: str
     tensors: dict[str, numpy.ndarray]
     problem_type: str | None = None
+    text_settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def collapsed(self) -> bool:
@@ -153,6 +156,7 @@ def _described(directory: Path) -> tuple[SavedPrompt, dict[str, list[int]]]:
             fingerprint=content["backbone"]["fingerprint"],
             tensors=dict.fromkeys(content["tensors"]),
             problem_type=content["problem_type"],
+            text_settings={name: content[name] for name in TEXT_SETTINGS if name in content},
         )
         return saved, content["tensors"]
     except (KeyError, TypeError) as error:
@@ -194,6 +198,7 @@ def write_saved(saved: SavedPrompt, directory: Path) -> None:
         "num_labels": saved.num_labels,
         "labels": saved.label_names,
         "problem_type": saved.problem_type,
+        **saved.text_settings,
         "backbone": {
             "name_or_path": saved.backbone_name,
             "model_type": saved.model_type,
