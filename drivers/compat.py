@@ -17,6 +17,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import FunctionType, ModuleType
 
+from fastprompt.drivers.common.accumulation import step_with_every_batch
 from fastprompt.errors import BackendError
 from fastprompt.framework import BACKENDS, backend
 
@@ -214,12 +215,16 @@ def _remember_text_settings(module: ModuleType) -> None:
     module.Trainer.__init__ = __init__
 
 
-# fastNLP module -> (the framework it is mended for, None for all; what mends it: a function here, or the name of one in
+def _change_trainer(module: ModuleType) -> None:
+    step_with_every_batch(module)
+    _remember_text_settings(module)
+
+
+# fastNLP module -> (the framework it is mended for, None for all; what mends it: a function, or the name of one in
 # drivers/<framework>/fastnlp_patches.py). Each function says why, and when it can go.
 _MENDS: dict[str, tuple[str | None, str | Callable[[ModuleType], None]]] = {
     "fastNLP.envs.set_backend": (None, _spare_the_environment),
     "fastNLP.envs.utils": (None, _leave_torch_out),
-    "fastNLP.core.controllers.trainer": (None, _remember_text_settings),
     "fastNLP.core.dataloaders.torch_dataloader.fdl": ("torch", "no_prefetch_without_workers"),
     "fastNLP.core.dataloaders.torch_dataloader.mix_dataloader": ("torch", "no_prefetch_in_mix"),
     "fastNLP.core.drivers.torch_driver.torch_driver": ("torch", "refuse_whole_models"),
@@ -229,6 +234,7 @@ _MENDS: dict[str, tuple[str | None, str | Callable[[ModuleType], None]]] = {
     "fastNLP.core.drivers.paddle_driver.paddle_driver": ("paddle", "load_from_memory"),
     "fastNLP.core.metrics.backend.paddle_backend.backend": ("paddle", "gather_on_any_device"),
     "fastNLP.core.metrics.backend.jittor_backend.backend": ("jittor", "gather_elements"),
+    "fastNLP.core.controllers.trainer": (None, _change_trainer),
     "fastNLP.core.controllers.evaluator": ("paddle", "feed_paddle_metrics"),
     "fastNLP.core.dataloaders.prepare_dataloader": ("jittor", "return_the_loader"),
     "fastNLP.core.drivers.jittor_driver.utils": ("jittor", "sample_any_dataset"),

@@ -125,4 +125,11 @@ def gradient(parameter: Var, optimizers: Sequence[Optimizer]) -> Var | None:
 
 
 def set_gradient(parameter: Var, value: Var, optimizers: Sequence[Optimizer]) -> None:
-    gradient(parameter, optimizers).update(value)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            if "grads" not in group:  # before the first backward()
+                group["grads"] = [_zeros(p) for p in group["params"]]
+            for held, grad in zip(group["params"], group["grads"], strict=True):
+                if held is parameter:
+                    grad.update(value)
+                    optimizer._Optimizer__zero_grad = False  # else the next backward() overwrites it

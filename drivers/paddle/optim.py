@@ -113,4 +113,4 @@ def gradient(parameter: Tensor, optimizers: Sequence[Optimizer]) -> Tensor | Non
 
 
 def set_gradient(parameter: Tensor, value: Tensor, optimizers: Sequence[Optimizer]) -> None:
-    parameter.grad = value
+    parameter.grad = value.to(parameter.place)

@@ -46,4 +46,4 @@ def gradient(parameter: torch.nn.Parameter, optimizers: Sequence[torch.optim.Opt
 
 
 def set_gradient(parameter: torch.nn.Parameter, value: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    parameter.grad = value
+    parameter.grad = value.to(parameter)

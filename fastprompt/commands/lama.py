@@ -14,6 +14,7 @@ from fastprompt.cloze.template import written
 from fastprompt.commands.setup import check_precision, choose_device, describe
 from fastprompt.data.dataloader import make_dataloader
 from fastprompt.data.readers.lama import Facts, Relation, candidate_words, read_facts, read_relations
+from fastprompt.drivers.common.accumulation import steps_taken
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, runtime
 from fastprompt.inference.reading import print_notes
@@ -208,7 +209,7 @@ class _RelationRun:
         return {
             **{f"dev_{name}": best.scores[name] for name in SCORES},
             "best_step": best.step,
-            "steps": trainer.global_forward_batches,
+            "steps": steps_taken(trainer),
             "epochs": trainer.cur_epoch_idx,
             "train_seconds": round(log.train_seconds, 3),
         }

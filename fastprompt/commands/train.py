@@ -26,6 +26,7 @@ from fastprompt.commands.setup import (
     score,
 )
 from fastprompt.data.tasks import TaskData
+from fastprompt.drivers.common.accumulation import steps_taken
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import backend, runtime
 from fastprompt.launch.world import is_first
@@ -261,7 +262,7 @@ def _fit(setup: Setup, model: PromptModel, what: _Training) -> dict[str, Any]:
         ) from stop
     facts: dict[str, Any] = {
         "train_samples": len(what.data),
-        "steps": trainer.global_forward_batches,
+        "steps": steps_taken(trainer),
         "train_seconds": round(log.train_seconds, 3),
         "samples_per_second": round(log.samples / log.train_seconds, 2),
         "seconds_to_first_step": round(log.seconds_to_first_step, 3),

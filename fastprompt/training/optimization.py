@@ -1,8 +1,10 @@
 """The optimizer of this process's framework; learning-rate schedules and clipping as fastNLP callbacks."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+from fastprompt.drivers.common.accumulation import total_steps
 from fastprompt.drivers.common.parameters import tuned_by
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops, optim
@@ -14,24 +16,24 @@ AdamW = optim.AdamW
 _GAMMA = 0.95  # per epoch
 
 
-def linear(step: int, total: int, warmup: int, per_epoch: int) -> float:
+def linear(step: int, total: int, warmup: int, per_epoch: Fraction) -> float:
     """Up from 0 over `warmup` steps, then down to 0 at `total`."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return max(0.0, (total - step) / max(1, total - warmup))
 
 
-def constant(step: int, total: int, warmup: int, per_epoch: int) -> float:
+def constant(step: int, total: int, warmup: int, per_epoch: Fraction) -> float:
     """Up from 0 over `warmup` steps, then level."""
     return min(1.0, (step + 1) / (warmup + 1))
 
 
-def exponential(step: int, total: int, warmup: int, per_epoch: int) -> float:
-    """Times 0.95 from epoch to epoch, behind the warm-up."""
+def exponential(step: int, total: int, warmup: int, per_epoch: Fraction) -> float:
+    """Times 0.95 from epoch to epoch, after the warm-up."""
     return constant(step, total, warmup, per_epoch) * _GAMMA ** (step // per_epoch)
 
 
-SCHEDULES: dict[str, Callable[[int, int, int, int], float]] = {
+SCHEDULES: dict[str, Callable[[int, int, int, Fraction], float]] = {
     "linear": linear,
     "constant": constant,
     "exponential": exponential,
@@ -66,9 +68,9 @@ class LearningRateSchedule(Callback):
 
     def on_before_optimizers_step(self, trainer: Any, optimizers: Any) -> None:
         every = trainer.accumulation_steps
-        total = trainer.n_batches // every
+        total = total_steps(trainer)
         step = trainer.global_forward_batches // every
-        per_epoch = max(1, trainer.num_batches_per_epoch // every)
+        per_epoch = Fraction(trainer.num_batches_per_epoch, every)
         share = SCHEDULES[self.name](step, total, round(total * self.warmup_ratio), per_epoch)
         self.current = self.learning_rate * share
         for optimizer in trainer.driver.optimizers:

@@ -5,6 +5,7 @@ import sys
 
 import fastprompt
 from fastprompt.errors import CheckpointError
+from fastprompt.framework import runtime
 
 import fastNLP
 import numpy as np
@@ -138,6 +139,22 @@ def test_trainer_fits_with_every_progress_bar(bar):
 )
 def test_trainer_takes_its_options(options):
     make_trainer(**options).run()
+
+
+def test_fewer_batches_than_are_accumulated_make_the_step_of_their_mean_loss():
+    """Five batches of eight, in one step: that of all forty rows at once."""
+    rng = np.random.RandomState(0)
+    rows = fastNLP.DataSet({"x": rng.randint(0, 20, (40, 5)).tolist(), "y": rng.randint(0, 3, 40).tolist()})
+    models = []
+    for batch_size, every in ((8, 64), (40, 1)):
+        runtime.seed(7)
+        model = make_model()
+        start = weights(model)
+        loader = fastNLP.prepare_dataloader(rows, batch_size=batch_size, shuffle=False)
+        make_trainer(model, accumulation_steps=every, n_epochs=1, train_dataloader=loader).run()
+        assert all((weights(model)[name] != value).any() for name, value in start.items())
+        models.append(model)
+    assert_same_weights(*models)
 
 
 def test_ctrl_c_comes_through_when_asked():

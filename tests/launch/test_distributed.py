@@ -74,14 +74,18 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def assert_same_run(folder, other):
-    for name in ("history.jsonl", "evaluations.jsonl"):
-        for found, wanted in zip(lines(folder / name), lines(other / name), strict=True):
-            assert found == pytest.approx(wanted, rel=1e-4)
+def assert_same_tensors(folder, other):
     tensors, like = (fp.load_prompt_model(f).stored_parameters() for f in (folder, other))
     for name, value in like.items():
         found, wanted = (fp.framework.ops.to_numpy(x) for x in (tensors[name], value))
         numpy.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * abs(wanted).max())
+
+
+def assert_same_run(folder, other):
+    for name in ("history.jsonl", "evaluations.jsonl"):
+        for found, wanted in zip(lines(folder / name), lines(other / name), strict=True):
+            assert found == pytest.approx(wanted, rel=1e-4)
+    assert_same_tensors(folder, other)
     found, wanted = (json.loads((f / "metrics.json").read_bytes()) for f in (folder, other))
     for name in ("accuracy", "loss", "eval_samples", "train_samples", "steps"):
         assert found[name] == pytest.approx(wanted[name], rel=1e-4)
@@ -92,6 +96,19 @@ def test_two_processes_take_the_steps_of_one(one, two):
     assert len(lines(folder / "history.jsonl")) == 20
     assert_same_run(folder, one)
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in one.iterdir())
+
+
+def test_the_last_shorter_group_of_batches_is_that_of_one_process(command, train_here, task, tmp_path):
+    """Six batches in groups of four; a checkpoint falls into the second group, whose gradients the processes share."""
+    task = [*task, "--do_train", "--gradient_accumulation_steps", "4", "--save_steps", "5"]
+    halves = [*task, "--per_device_train_batch_size", "6", "--output_dir", tmp_path / "two"]
+    command(*halves, "--num_processes", "2")
+    whole = [*task[1:], "--per_device_train_batch_size", "12", "--output_dir"]
+    assert train_here(*whole, tmp_path / "one")["steps"] == 2
+    assert_same_tensors(tmp_path / "two", tmp_path / "one")
+    shutil.copytree(tmp_path / "two" / "checkpoint-5", tmp_path / "resumed" / "checkpoint-5")
+    train_here(*whole, tmp_path / "resumed", "--resume_from_checkpoint", "last")
+    assert_same_tensors(tmp_path / "resumed", tmp_path / "one")
 
 
 def test_the_first_process_speaks_for_all(two):
