@@ -1,10 +1,10 @@
 """What fastNLP 1.0.1 needs to import and run on today's frameworks.
 
-fastNLP is frozen (last commit 2022-12), so the mends live here and in `drivers/<framework>/fastnlp_patches.py`: each
-one small, with its reason and the condition under which it can go. An import hook applies a mend right after the
-fastNLP module it concerns has run; where fastNLP is loaded already, `apply()` mends the loaded modules in place.
+fastNLP is frozen (last commit 2022-12), so the patches live here and in `drivers/<framework>/fastnlp_patches.py`: each
+one small, with its reason and the condition under which it can go. An import hook applies a patch right after the
+fastNLP module it concerns has run; where fastNLP is loaded already, `apply()` patches the loaded modules in place.
 
-No framework is imported here: mends that need one run only when fastNLP itself has imported it.
+No framework is imported here: patches that need one run only when fastNLP itself has imported it.
 """
 
 import functools
@@ -15,13 +15,13 @@ import warnings
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import FunctionType, ModuleType
+from types import ModuleType
 
 from fastprompt.drivers.common.accumulation import step_with_every_batch
 from fastprompt.errors import BackendError
-from fastprompt.framework import BACKENDS, backend
+from fastprompt.framework import BACKENDS, backend, on_choice
 
-_MENDED = "_fastprompt_mended"  # set on a fastNLP module whose mends are in place
+_PATCHED = "_fastprompt_patched"  # set on a fastNLP module whose patch is in place
 
 
 def install_import_hook() -> None:
@@ -34,11 +34,11 @@ def install_import_hook() -> None:
         sys.meta_path.insert(0, _FastNLPFinder())
     if named := os.environ.get("FASTNLP_BACKEND"):
         _check_loaded_for(named)
-    _mend_loaded()
+    _patch_loaded()
 
 
 def apply() -> None:
-    """Make fastNLP importable under the framework of this process, or mend it where it is loaded; may be repeated.
+    """Make fastNLP importable under the framework of this process, or patch it where it is loaded; may be repeated.
 
     Raises:
         BackendError: fastNLP is loaded already, for another framework than `fastprompt.backend()`.
@@ -70,20 +70,20 @@ def _check_loaded_for(framework: str) -> None:
         )
 
 
-def _mend_loaded() -> None:
-    for name in _MENDS:
+def _patch_loaded() -> None:
+    for name in _PATCHES:
         if (module := sys.modules.get(name)) is not None:
-            _mend(module)
+            _patch(module)
 
 
-def _mend(module: ModuleType) -> None:
-    framework, mend = _MENDS[module.__name__]
-    if getattr(module, _MENDED, False) or (framework is not None and not _fastnlp_imports(framework)):
+def _patch(module: ModuleType) -> None:
+    framework, patch = _PATCHES[module.__name__]
+    if getattr(module, _PATCHED, False) or (framework is not None and not _fastnlp_imports(framework)):
         return
-    if isinstance(mend, str):
-        mend = getattr(importlib.import_module(f"fastprompt.drivers.{framework}.fastnlp_patches"), mend)
-    mend(module)
-    setattr(module, _MENDED, True)
+    if isinstance(patch, str):
+        patch = getattr(importlib.import_module(f"fastprompt.drivers.{framework}.fastnlp_patches"), patch)
+    patch(module)
+    setattr(module, _PATCHED, True)
 
 
 def _fastnlp_imports(framework: str) -> bool:
@@ -91,13 +91,13 @@ def _fastnlp_imports(framework: str) -> bool:
 
 
 class _FastNLPFinder(MetaPathFinder):
-    """Runs what must come before a framework or fastNLP, and mends fastNLP's modules once they have run.
+    """Runs what must come before a framework or fastNLP, and patches fastNLP's modules once they have run.
 
     Both happen when the module runs, not when it is looked for: `find_spec("fastNLP")` alone decides nothing.
     """
 
     def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname not in _BEFORE and fullname not in _MENDS:
+        if fullname not in _BEFORE and fullname not in _PATCHES:
             return None
         for finder in sys.meta_path:
             if finder is not self and (spec := finder.find_spec(fullname, path, target)) is not None:
@@ -114,29 +114,10 @@ def _wrap_exec(spec: ModuleSpec) -> None:
         if before := _BEFORE.get(spec.name):
             before()
         run(module)
-        if spec.name in _MENDS:
-            _mend(module)
+        if spec.name in _PATCHES:
+            _patch(module)
 
     spec.loader.exec_module = exec_module
-
-
-# --- for the mends of each framework --------------------------------------------------------------------------------
-
-
-def set_default(function: FunctionType, name: str, value: object) -> None:
-    """Change the default of the positional argument `name` in place, so that no reference to `function` is stale."""
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    defaults = list(function.__defaults__)
-    defaults[names.index(name) - len(names)] = value
-    function.__defaults__ = tuple(defaults)
-
-
-def replace(module: ModuleType, name: str, value: object) -> None:
-    """Set `module.name`, also wherever a loaded module of fastNLP has imported it by name."""
-    old = getattr(module, name)
-    for other in [m for n, m in sys.modules.items() if n.partition(".")[0] == "fastNLP"]:
-        if vars(other).get(name) is old:
-            setattr(other, name, value)
 
 
 # --- before a module runs -------------------------------------------------------------------------------------------
@@ -199,7 +180,7 @@ def _leave_torch_out(module: ModuleType) -> None:
 
 
 def _remember_text_settings(module: ModuleType) -> None:
-    """Tell a prompt model how the texts of its training dataloader became tokens, for its prompt file.
+    """Let a prompt model know how the texts of its training dataloader became tokens, for its prompt file.
 
     Stays: fastNLP's Trainer shows a model its batches and not its dataloader.
     """
@@ -220,9 +201,9 @@ def _change_trainer(module: ModuleType) -> None:
     _remember_text_settings(module)
 
 
-# fastNLP module -> (the framework it is mended for, None for all; what mends it: a function, or the name of one in
+# fastNLP module -> (the framework it is patched for, None for all; what patches it: a function, or the name of one in
 # drivers/<framework>/fastnlp_patches.py). Each function says why, and when it can go.
-_MENDS: dict[str, tuple[str | None, str | Callable[[ModuleType], None]]] = {
+_PATCHES: dict[str, tuple[str | None, str | Callable[[ModuleType], None]]] = {
     "fastNLP.envs.set_backend": (None, _spare_the_environment),
     "fastNLP.envs.utils": (None, _leave_torch_out),
     "fastNLP.core.dataloaders.torch_dataloader.fdl": ("torch", "no_prefetch_without_workers"),
@@ -238,5 +219,13 @@ _MENDS: dict[str, tuple[str | None, str | Callable[[ModuleType], None]]] = {
     "fastNLP.core.controllers.evaluator": ("paddle", "feed_paddle_metrics"),
     "fastNLP.core.dataloaders.prepare_dataloader": ("jittor", "return_the_loader"),
     "fastNLP.core.drivers.jittor_driver.utils": ("jittor", "sample_any_dataset"),
-    "fastNLP.core.drivers.jittor_driver.jittor_driver": ("jittor", "mend_checkpoints"),
+    "fastNLP.core.drivers.jittor_driver.jittor_driver": ("jittor", "fix_checkpoints"),
 }
+
+
+def _check_choice() -> None:
+    if "fastNLP" in sys.modules:
+        install_import_hook()
+
+
+on_choice(_check_choice)

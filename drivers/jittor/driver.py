@@ -7,6 +7,7 @@ from fastprompt.drivers.common.distributed import ManyProcesses
 from fastprompt.drivers.jittor import collective
 from fastprompt.drivers.jittor.runtime import has_gpu
 from fastprompt.errors import BackendError
+from fastprompt.framework import require
 from fastprompt.launch.world import place
 
 import jittor
@@ -33,12 +34,16 @@ class _ProcessDriver(ManyProcesses, Driver):
         return Driver.set_dist_repro_dataloader(self, dataloader, dist, reproducible)
 
 
-def get_driver(model: jittor.nn.Module, device: str = "cpu") -> Driver:
+def get_driver(model: jittor.nn.Module, device: str = "cpu", fsdp: bool = False, fp16: bool = False) -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu"; "gpu" or "cuda").
 
     Raises:
-        BackendError: jittor cannot use that device here, or several processes do not find each other.
+        BackendError: jittor cannot use that device here, several processes do not find each other, or fsdp or fp16 is
+            asked for.
     """
+    for capability, asked in (("fsdp", fsdp), ("fp16", fp16)):
+        if asked:
+            require(capability)
     check_device(device)
     if place().size == 1:
         return Driver(model, device=device)

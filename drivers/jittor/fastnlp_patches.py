@@ -5,7 +5,7 @@ import functools
 from types import ModuleType
 from typing import Any
 
-from fastprompt.drivers.compat import replace
+from fastprompt.drivers.common.patching import replace
 from fastprompt.launch.world import place
 
 import numpy
@@ -90,12 +90,12 @@ def gather_elements(module: ModuleType) -> None:
     module.JittorBackend.aggregate = aggregate
 
 
-def mend_checkpoints(module: ModuleType) -> None:
+def fix_checkpoints(module: ModuleType) -> None:
     """Make checkpoints and `LoadBestModelCallback` work under jittor.
 
     jittor saves to a path that is a string; fastNLP hands it a `Path` for a checkpoint and a BytesIO for the best
-    model. Resuming, fastNLP takes the data set from the sampler just where there is none. Mended is fastNLP's view of
-    jittor, not jittor. Can go when jittor takes both and fastNLP asks the loader for its data set.
+    model. Resuming, fastNLP takes the data set from the sampler just where there is none. What is patched is
+    fastNLP's view of jittor, not jittor. Can go when jittor takes both and fastNLP asks the loader for its data set.
     """
     jittor, driver = module.jt, module.JittorDriver
     save, load, resume = driver.save_model, driver.load_model, driver.load_checkpoint

@@ -10,7 +10,8 @@ from typing import Any
 
 from fastprompt.drivers.jittor import kernels, ops
 from fastprompt.drivers.jittor.runtime import settle
-from fastprompt.errors import BackendError, CheckpointError
+from fastprompt.errors import CheckpointError
+from fastprompt.framework import require
 
 import jittor
 import numpy
@@ -71,8 +72,8 @@ class Module(jittor.nn.Module):
 class ModuleList(Module, jittor.nn.Sequential):
     """Modules by index."""
 
-    def __init__(self, modules: Iterable[jittor.nn.Module] = ()) -> None:
-        jittor.nn.Sequential.__init__(self, list(modules))
+    def __init__(self, modules: Iterable[jittor.nn.Module] | None = None) -> None:
+        jittor.nn.Sequential.__init__(self, list(modules or ()))
 
 
 class Dropout(Module):
@@ -213,12 +214,12 @@ def is_trainable(parameter: Var) -> bool:
 
 def to_bf16(module: jittor.nn.Module) -> None:
     """Raises BackendError: jittor multiplies no bf16 matrices on a CPU."""
-    raise BackendError("jittor cannot keep a backbone in bf16: leave bf16 off, or use the torch or paddle backend.")
+    require("bf16")
 
 
 def quantize(module: jittor.nn.Module, bits: int) -> None:
     """Raises BackendError: bitsandbytes is for torch."""
-    raise BackendError(f"load_in_{bits}bit runs on torch; leave it off, or take the torch backend.")
+    require("quantization", f"load_in_{bits}bit")
 
 
 def device_of(module: jittor.nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""What several PaddlePaddle processes say to each other, on paddle.distributed: NCCL on GPUs, Gloo on CPUs."""
+"""Communication between several PaddlePaddle processes, on paddle.distributed: NCCL on GPUs, Gloo on CPUs."""
 
 import os
 import pickle
@@ -15,7 +15,7 @@ from paddle import Tensor
 
 
 def missing() -> str | None:
-    """The mend where several processes cannot be had."""
+    """What to do where several processes cannot be had; None where they can."""
     return None if dist.is_available() else "take a build of paddle with paddle.distributed"
 
 

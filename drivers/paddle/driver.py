@@ -4,6 +4,7 @@ from fastprompt.drivers.common.checkpoint_files import CheckpointFiles
 from fastprompt.drivers.common.distributed import ManyProcesses
 from fastprompt.drivers.paddle import collective, runtime
 from fastprompt.errors import BackendError
+from fastprompt.framework import require
 from fastprompt.launch.world import place
 
 from fastNLP.core.drivers.paddle_driver import PaddleFleetDriver, PaddleSingleDriver
@@ -20,14 +21,16 @@ class _ProcessDriver(ManyProcesses, Driver):
     spread = PaddleFleetDriver.set_dist_repro_dataloader
 
 
-def get_driver(model: Layer, device: str = "cpu", fp16: bool = False) -> Driver:
+def get_driver(model: Layer, device: str = "cpu", fsdp: bool = False, fp16: bool = False) -> Driver:
     """A fastNLP driver that runs `model` on `device` ("cpu", "gpu", "gpu:1"; torch's "cuda" says the same).
 
     Of several processes each sees the GPU that the launcher gave it.
 
     Raises:
-        BackendError: a GPU is asked for and paddle sees none, or fp16 on a CPU.
+        BackendError: a GPU is asked for and paddle sees none, fp16 on a CPU, or fsdp.
     """
+    if fsdp:
+        require("fsdp")
     device = device.replace("cuda", "gpu")
     if device != "cpu" and not runtime.has_gpu():
         raise BackendError(

@@ -42,8 +42,8 @@ def provide_fluid(module: ModuleType) -> None:
 def pad_without_paddle_in_workers(module: ModuleType) -> None:
     """Let fastNLP's collator give arrays in a loader's worker; paddle's own loader makes tensors of them.
 
-    A tensor that a worker of paddle 3 puts into shared memory is a segmentation fault. Mended is fastNLP's view of
-    paddle, not paddle. Can go when paddle's DataLoader survives a `collate_fn` that returns tensors.
+    A tensor that a worker of paddle 3 puts into shared memory is a segmentation fault. What is patched is fastNLP's
+    view of paddle, not paddle. Can go when paddle's DataLoader survives a `collate_fn` that returns tensors.
     """
 
     def to_tensor(data: Any, dtype: Any = None) -> Any:

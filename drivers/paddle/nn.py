@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from fastprompt.drivers.paddle import ops
 from fastprompt.errors import BackendError, CheckpointError
+from fastprompt.framework import require
 
 import numpy
 import paddle
@@ -169,7 +170,7 @@ def to_bf16(module: Module) -> None:
 
 def quantize(module: Module, bits: int) -> None:
     """Raises BackendError: bitsandbytes is for torch."""
-    raise BackendError(f"load_in_{bits}bit runs on torch; leave it off, or take the torch backend.")
+    require("quantization", f"load_in_{bits}bit")
 
 
 def device_of(module: Module) -> paddle.base.core.Place:

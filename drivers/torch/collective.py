@@ -1,4 +1,4 @@
-"""What several PyTorch processes say to each other, on torch.distributed: NCCL between GPUs, Gloo between CPUs."""
+"""Communication between several PyTorch processes, on torch.distributed: NCCL between GPUs, Gloo between CPUs."""
 
 import atexit
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def missing() -> str | None:
-    """The mend where several processes cannot be had."""
+    """What to do where several processes cannot be had; None where they can."""
     return None if dist.is_available() else "take a build of torch with torch.distributed"
 
 
@@ -55,19 +55,6 @@ def barrier() -> None:
     """Wait until all processes are here."""
     with _all_there():
         dist.barrier()
-
-
-@contextmanager
-def computing_together() -> Iterator[None]:
-    """A model in parts computes in here, where other errors than of the exchange can come up, too."""
-    try:
-        yield
-    except LostProcess:
-        raise
-    except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
-            raise LostProcess(str(error)) from error
-        raise
 
 
 @contextmanager

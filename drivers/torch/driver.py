@@ -8,7 +8,7 @@ from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.drivers.common.checkpoint_files import CheckpointFiles
 from fastprompt.drivers.common.distributed import ManyProcesses
 from fastprompt.drivers.torch import collective
-from fastprompt.drivers.torch.sharding import InStep, is_sharded, shard
+from fastprompt.drivers.torch.sharding import InStep, computing_together, is_sharded, shard
 from fastprompt.errors import BackendError, ConfigError
 from fastprompt.launch.world import place
 
@@ -56,11 +56,11 @@ class _ShardedDriver(_ProcessDriver):
         self.model_call(self.move_data_to_device(batch), self.unwrap_model().evaluate_step, None)
 
     def model_call(self, batch: Any, fn: Callable, signature_fn: Callable | None) -> Any:
-        with collective.computing_together():
+        with computing_together():
             return super().model_call(batch, fn, signature_fn)
 
     def backward(self, loss: torch.Tensor) -> None:
-        with collective.computing_together():
+        with computing_together():
             super().backward(loss)
 
 

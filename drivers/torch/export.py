@@ -1,7 +1,6 @@
 """A tuned model as an ONNX graph for serving, the values of its prompt being constants."""
 
 import contextlib
-import importlib
 import importlib.metadata
 import json
 import logging
@@ -10,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from fastprompt.drivers.torch.nn import device_of
 from fastprompt.errors import BackendError, CheckpointError, ConfigError
@@ -18,11 +17,24 @@ from fastprompt.errors import BackendError, CheckpointError, ConfigError
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from fastprompt.models.base import PromptModel
-
 # A protocol buffer ends at 2 GiB: weights above this, which leaves room for the graph, lie in a file beside it.
 ONE_FILE_BYTES = 2**31 - 2**27
+
+
+class Exportable(Protocol):
+    """A torch module that `export` can trace; see `fastprompt.models.base.PromptModel` for its attributes."""
+
+    task: str
+    fills_blanks: bool
+    method_config: Any
+    checkpoint: Any
+    backbone: Any
+    prompt: Any
+    problem_type: str | None
+    label_names: list[str]
+    max_length: int | None
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Any: ...
 
 
 @contextlib.contextmanager
@@ -43,7 +55,7 @@ def _baked(prompt: nn.Module, device: torch.device) -> Iterator[None]:
 class _Served(nn.Module):
     """`model` with tensors in and logits out."""
 
-    def __init__(self, model: "PromptModel") -> None:
+    def __init__(self, model: Exportable) -> None:
         super().__init__()
         self.model = model
 
@@ -51,14 +63,14 @@ class _Served(nn.Module):
         return self.model(input_ids, attention_mask, token_type_ids).logits
 
 
-def export(model: "PromptModel", path: str | Path, overwrite: bool) -> None:
+def export(model: Exportable, path: str | Path, overwrite: bool) -> None:
     """See `PromptModel.export`."""
     path = Path(path).expanduser()
-    for package in ("onnx", "onnxscript"):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise BackendError(f"Export needs {package} ({error}): pip install 'fastprompt[export]'.") from error
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise BackendError(f"Export needs {error.name} ({error}): pip install 'fastprompt[export]'.") from error
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file in it.")
     if not path.parent.is_dir():
@@ -89,7 +101,7 @@ def export(model: "PromptModel", path: str | Path, overwrite: bool) -> None:
         ) from error
 
 
-def _trace(model: "PromptModel") -> torch.onnx.ONNXProgram:
+def _trace(model: Exportable) -> torch.onnx.ONNXProgram:
     """The graph of `model` in evaluation mode, its batch and length left open."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass  # comes with onnxscript
 
@@ -122,7 +134,7 @@ def _trace(model: "PromptModel") -> torch.onnx.ONNXProgram:
     return program
 
 
-def _description(model: "PromptModel") -> dict[str, str]:
+def _description(model: Exportable) -> dict[str, str]:
     """What the graph does not say of the model; ONNX takes strings only."""
     return {
         "task": model.task,
@@ -137,7 +149,7 @@ def _description(model: "PromptModel") -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _served(model: "PromptModel") -> Iterator[_Served]:
+def _served(model: Exportable) -> Iterator[_Served]:
     """`model` in evaluation mode with its prompt baked in; as it was before in the end."""
     modes = {module: module.training for module in model.modules()}
     try:

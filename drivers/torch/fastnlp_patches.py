@@ -5,7 +5,7 @@ import pickle
 from types import ModuleType
 from typing import Any
 
-from fastprompt.drivers.compat import set_default
+from fastprompt.drivers.common.patching import set_default
 from fastprompt.errors import CheckpointError
 
 

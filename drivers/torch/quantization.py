@@ -8,7 +8,7 @@ from torch import nn
 OUTLIERS = 6.0  # LLM.int8's: activations beyond it are multiplied in their own precision
 
 
-def quantize(model: nn.Module, bits: int) -> None:
+def quantize(module: nn.Module, bits: int) -> None:
     """Put quantized layers in the place of all linear ones, which are frozen from here on.
 
     Args:
@@ -16,7 +16,7 @@ def quantize(model: nn.Module, bits: int) -> None:
 
     Raises:
         BackendError: bitsandbytes is missing.
-        ConfigError: the model has no linear layer.
+        ConfigError: the module has no linear layer.
     """
     try:
         import bitsandbytes
@@ -24,7 +24,7 @@ def quantize(model: nn.Module, bits: int) -> None:
         raise BackendError(
             f"load_in_{bits}bit needs the package bitsandbytes: pip install bitsandbytes ({error})."
         ) from error
-    found = [(parent, name, layer) for parent in model.modules() for name, layer in parent.named_children()]
+    found = [(parent, name, layer) for parent in module.modules() for name, layer in parent.named_children()]
     found = [(parent, name, layer) for parent, name, layer in found if isinstance(layer, nn.Linear)]
     if not found:
         raise ConfigError(f"This backbone has no linear layers, as GPT-2 has none; leave load_in_{bits}bit off.")

@@ -6,11 +6,13 @@ do the embeddings and the head, which are tied in many a model.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastprompt.data.sampler import LOSS_WEIGHT
-from fastprompt.errors import ConfigError
+from fastprompt.errors import ConfigError, LostProcess
 
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -69,3 +71,16 @@ class InStep:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loader, name)
+
+
+@contextmanager
+def computing_together() -> Iterator[None]:
+    """Where a model in parts computes: errors of the exchange with other processes, and others, come up in here."""
+    try:
+        yield
+    except LostProcess:
+        raise
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+            raise LostProcess(str(error)) from error
+        raise

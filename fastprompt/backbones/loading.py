@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 from fastprompt.errors import CheckpointError, ConfigError
-from fastprompt.framework import backend, nn
+from fastprompt.framework import backend, driver_module, frameworks_with, has, nn
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.family import FAMILIES
 
@@ -44,17 +44,17 @@ def load_backbone(
     for names, rate in ((_HIDDEN_DROPOUT, hidden_dropout_prob), (_ATTENTION_DROPOUT, attention_probs_dropout_prob)):
         if rate is not None:
             config.update({name: rate for name in names if name in config or name == names[0]})
-    if backend() == "torch" and not portable:
-        name = "encoder_decoder" if checkpoint.family.encoder_decoder else "backbone"
-        return importlib.import_module(f"fastprompt.drivers.torch.stock.{name}").load_backbone(checkpoint, config)
+    if has("stock") and not portable:
+        return driver_module("stock").load_backbone(checkpoint, config)
     return _load_portable(checkpoint, config)
 
 
 def _load_portable(checkpoint: Checkpoint, config: dict[str, Any]) -> Any:
     if checkpoint.family.portable is None:
         known = ", ".join(sorted(name for name, family in FAMILIES.items() if family.portable))
+        stock = " and ".join(frameworks_with("stock"))
         raise CheckpointError(
-            f"{checkpoint.name} is a {checkpoint.model_type} model, which runs on torch only; "
+            f"{checkpoint.name} is a {checkpoint.model_type} model, which runs on {stock} only; "
             f"on {backend()} there are {known}."
         )
     module = importlib.import_module(f"fastprompt.backbones.{checkpoint.family.portable}")

@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TextIO
 
-from fastprompt.framework import BACKENDS, is_installed
+from fastprompt.framework import BACKENDS, declaration, is_installed
 from fastprompt.launch.subprocesses import environment
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.table import Table
 
 PACKAGES = (
     *("fastprompt", "fastNLP", "datasets", "tokenizers", "safetensors", "numpy", "setuptools"),
-    *("torch", "transformers", "paddlepaddle", "jittor", "onednn-cpu-gomp"),
+    *(package for name in BACKENDS for package in declaration(name).packages),
 )
 
 # Runs in a process of its own for each framework: one gradient step through fastNLP's door, and what the device has.

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from fastprompt.compare import parity, summary
 from fastprompt.compare.runs import Comparison, Run, carry_out
 from fastprompt.errors import ConfigError, FastpromptError
-from fastprompt.framework import BACKENDS, is_installed
+from fastprompt.framework import BACKENDS, frameworks_with, is_installed
 from fastprompt.methods.registry import METHODS
 from fastprompt.options.groups import ALIASES, OPTIONS, RunOptions
 from fastprompt.options.parsing import add_arguments, read_given
@@ -129,7 +129,7 @@ def _parities(comparison: Comparison, runs: list[Run], tell: Callable[[str], Non
             yield json.loads(path.read_text())
             continue
         measured = tuple(dict.fromkeys(run.backend for run in finished))
-        reference = parity.STOCK if is_installed("torch") else measured[0]
+        reference = parity.STOCK if any(map(is_installed, frameworks_with("stock"))) else measured[0]
         arguments = ["--model_name_or_path", comparison.model]
         arguments += ["--prompt", str(finished[0].directory), "--backends", *measured, "--reference", reference]
         tell(f"parity of {method}")

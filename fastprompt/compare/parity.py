@@ -15,7 +15,7 @@ from fastprompt.compare.measure import Job, write_batches, write_jobs
 from fastprompt.data.dataloader import PadBatch, encode
 from fastprompt.data.readers.sst2 import LabelledTexts, load_reviews
 from fastprompt.errors import BackendError, ConfigError
-from fastprompt.framework import BACKENDS, is_installed
+from fastprompt.framework import BACKENDS, frameworks_with, is_installed
 from fastprompt.launch import subprocesses
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
@@ -133,7 +133,7 @@ def _batch(backbone: str) -> dict[str, numpy.ndarray]:
 
 def _measure(job: Job, who: str, folder: Path) -> str | None:
     """Run a job in a process of its own; the reason where it fails."""
-    backend = "torch" if who == STOCK else who
+    backend = frameworks_with("stock")[0] if who == STOCK else who
     if not is_installed(backend):
         return f"{backend} is not installed: pip install 'fastprompt[{backend}]'."
     write_jobs([job], folder / "jobs.json")

@@ -4,7 +4,6 @@ Its prefix enters through `past_key_values`, which moves the tokens' positions, 
 hidden states. Its RoBERTa classifier is a pooler and one layer, unlike transformers' own, which we follow.
 """
 
-import importlib
 from pathlib import Path
 
 from fastprompt.convert.common import (
@@ -18,7 +17,7 @@ from fastprompt.convert.common import (
     whole_head,
 )
 from fastprompt.errors import CheckpointError
-from fastprompt.framework import is_installed
+from fastprompt.framework import driver_module, frameworks_with, is_installed
 from fastprompt.methods.layout import from_chunks, to_chunks
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.projection import project
@@ -71,9 +70,14 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
 def _read_pickle(path: Path) -> dict[str, numpy.ndarray]:
     if not path.exists():
         raise CheckpointError(f"{path.parent} has neither {WEIGHTS} nor {PICKLE}.")
-    if not is_installed("torch"):
-        raise CheckpointError(f"{path} is a torch pickle, and torch is not installed: pip install 'fastprompt[torch]'.")
-    return importlib.import_module("fastprompt.drivers.torch.pickled").read_state_dict(path)
+    readers = frameworks_with("pickled")
+    installed = [name for name in readers if is_installed(name)]
+    if not installed:
+        raise CheckpointError(
+            f"{path} is a pickle that {readers[0]} reads, and {readers[0]} is not installed: "
+            f"pip install 'fastprompt[{readers[0]}]'."
+        )
+    return driver_module("pickled", installed[0]).read_state_dict(path)
 
 
 def _check_backbone(tensors: dict[str, numpy.ndarray], checkpoint: Checkpoint, path: Path) -> dict[str, numpy.ndarray]:

@@ -1,14 +1,13 @@
 """`--num_processes N`: the command line in N processes of this machine, as the framework's own launcher starts them.
 
-Those of jittor are mpirun's: see `fastprompt.launch.mpirun`. The others find each other by the variables that torchrun
-and paddle.distributed.launch set. Those launchers print a page where a process printed a line, and start slower; on
-several machines they are the ones to use.
+Each driver declares how. Where its launcher is no more than variables in the environment, they are set here: torchrun
+and paddle.distributed.launch print a page where a process printed a line, and start slower; on several machines they
+are the ones to use.
 """
 
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
 from fastprompt.errors import TrainingError
-from fastprompt.launch import mpirun
-from fastprompt.launch.subprocesses import Finished, environment, threads_each
+from fastprompt.framework import declaration
+from fastprompt.launch.subprocesses import Finished
+
+Command = tuple[list[str], dict[str, str]]  # a command line, and the environment that it runs in
 
 LOST = 3  # exit status of a process that ended because another one had
 _GRACE = 15.0  # seconds in which processes end by themselves once one has failed
@@ -30,26 +31,27 @@ def run(backend: str, count: int, device: str | None, arguments: Sequence[str], 
         The exit status: 0, or that of the process that failed first, whose own line is the error.
 
     Raises:
-        BackendError: the engine that starts several processes of the framework is missing.
-        TrainingError: what a process other than the first, which speaks for itself, failed from.
+        BackendError: what starts several processes of the framework is missing.
+        TrainingError: why a process failed, other than the first, which reports its error itself.
     """
-    if backend == "jittor":
-        return mpirun.run(count, arguments, results)
+    launcher, arguments = declaration(backend).launcher, ["-m", "fastprompt.cli", *arguments]
+    if launcher.run is not None:
+        return launcher.run(count, arguments, results)
+    commands = launcher.commands(count, device, arguments)
     with ExitStack() as stack:
-        logs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
-        command = [sys.executable, "-m", "fastprompt.cli", *arguments]
+        logs = [stack.enter_context(tempfile.TemporaryFile()) for _ in commands]
         processes = [
             subprocess.Popen(
                 command,
-                env={**environment(backend), **variables},
+                env=variables,
                 stdout=results if rank == 0 else subprocess.DEVNULL,
                 stderr=None if rank == 0 else logs[rank],
             )
-            for rank, variables in enumerate(variables(backend, count, device))
+            for rank, (command, variables) in enumerate(commands)
         ]
         with _passing_on_sigterm(processes):
             failed = _wait(processes)
-        if not failed or (0 in failed and processes[0].returncode > 0):  # the first has said why, but for a signal
+        if not failed or (0 in failed and processes[0].returncode > 0):  # the first has printed why, but for a signal
             return processes[0].returncode
         rank = failed[0]
         logs[rank].seek(0)
@@ -91,31 +93,8 @@ def _passing_on_sigterm(processes: list[subprocess.Popen]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def variables(backend: str, count: int, device: str | None) -> list[dict[str, str]]:
-    """What each process finds in its environment, under torch or paddle."""
-    threads = threads_each(count)
-    ports = _free_ports(count)
-    ranks = range(count)
-    if backend == "torch":
-        shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
-        shared |= {"MASTER_PORT": ports[0], "OMP_NUM_THREADS": threads}
-        return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in ranks]
-    points = [f"127.0.0.1:{port}" for port in ports]
-    shared = {"PADDLE_TRAINERS_NUM": str(count), "PADDLE_TRAINER_ENDPOINTS": ",".join(points)}
-    shared |= {"PADDLE_MASTER": points[0], "OMP_NUM_THREADS": threads}
-    return [
-        {
-            **shared,
-            "PADDLE_TRAINER_ID": str(rank),
-            "PADDLE_RANK_IN_NODE": str(rank),
-            "PADDLE_CURRENT_ENDPOINT": points[rank],
-            **({} if device == "cpu" else {"FLAGS_selected_gpus": str(rank)}),
-        }
-        for rank in ranks
-    ]
-
-
-def _free_ports(count: int) -> list[str]:
+def free_ports(count: int) -> list[str]:
+    """So many ports of this machine that nothing listens at."""
     sockets = [socket.socket() for _ in range(count)]
     for taken in sockets:
         taken.bind(("127.0.0.1", 0))

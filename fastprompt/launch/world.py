@@ -1,17 +1,9 @@
-"""Which of several processes this is, as the engine's launcher says it in the environment; no framework is asked."""
+"""Which of several processes this is, as a launcher says it in the environment; no framework is imported."""
 
 import os
 from dataclasses import dataclass
 
-# framework -> what its launcher is, and the variables it sets: rank, number of processes, rank on this machine
-_LAUNCHERS = {
-    "torch": ("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
-    "paddle": (
-        "python -m paddle.distributed.launch",
-        *("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_RANK_IN_NODE"),
-    ),
-    "jittor": ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
-}
+from fastprompt.framework import BACKENDS, declaration
 
 
 @dataclass(frozen=True)
@@ -31,8 +23,9 @@ class Place:
 
 def place() -> Place:
     """This process's place; one of its own where no launcher started it."""
-    for framework, (_, *names) in _LAUNCHERS.items():
-        values = [os.environ.get(name, "") for name in names]
+    for framework in BACKENDS:
+        launcher = declaration(framework).launcher
+        values = [os.environ.get(name, "") for name in (launcher.rank, launcher.size, launcher.local_rank)]
         if all(value.isdecimal() for value in values) and values[1] != "1":
             rank, size, local_rank = map(int, values)
             return Place(rank, size, local_rank, framework)
@@ -40,10 +33,10 @@ def place() -> Place:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files and speaks for all."""
+    """Whether this is the process that writes files and prints for all."""
     return place().rank == 0
 
 
 def launcher_of(framework: str) -> str:
     """The command that starts several processes of a framework."""
-    return _LAUNCHERS[framework][0]
+    return declaration(framework).launcher.command

@@ -1,12 +1,11 @@
 """What every prompt model does: load, freeze, run the backbone with its prompt, step for fastNLP, save."""
 
-import importlib
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.errors import BackendError, ConfigError
-from fastprompt.framework import backend, nn, ops
+from fastprompt.framework import backend, driver_module, frameworks_with, has, nn, ops
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.build import make_prompt
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
@@ -322,12 +321,13 @@ class PromptModel(nn.Module):
             ConfigError: the file exists already, its folder does not, or the backbone is kept in bf16.
             CheckpointError: the file cannot be written, or the model has no ONNX form.
         """
-        if backend() != "torch":
+        if not has("export"):
+            other = frameworks_with("export")[0]
             raise BackendError(
-                f"export runs on torch, this process on {backend()}: save the prompt, start again with "
-                f"FASTNLP_BACKEND=torch, and load the same folder there."
+                f"export runs on {other}, this process on {backend()}: save the prompt, start again with "
+                f"FASTNLP_BACKEND={other}, and load the same folder there."
             )
-        importlib.import_module("fastprompt.drivers.torch.export").export(self, path, overwrite)
+        driver_module("export").export(self, path, overwrite)
 
     def load_prompt(self, directory: str | Path) -> None:
         """Replace what was tuned by a saved prompt of the same method and backbone.

@@ -39,14 +39,7 @@ def get_driver(model: Any, device: str = "cpu", fsdp: bool = False, fp16: bool =
             f"{launcher_of(started)} started this process, which runs on {backend()}; "
             f"start it with {launcher_of(backend())}."
         )
-    asked = {name: True for name, on in (("fsdp", fsdp), ("fp16", fp16)) if on}
-    for name in asked:
-        if backend() not in _HAVE[name]:
-            raise BackendError(f"{name} runs on {' and '.join(_HAVE[name])}; leave it off, or take that backend.")
-    return driver.get_driver(model, device, **asked)
-
-
-_HAVE = {"fsdp": ("torch",), "fp16": ("torch", "paddle")}  # what only some frameworks' drivers take
+    return driver.get_driver(model, device, fsdp, fp16)
 
 
 class SeededSteps(Callback):

@@ -162,7 +162,7 @@ def test_text_stands_out_from_its_ground(scheme):
         return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
     for ground in (scheme.surface, scheme.raised):
-        for colour in (scheme.ink, scheme.muted, scheme.alarm, scheme.torch, scheme.paddle, scheme.jittor):
+        for colour in (scheme.ink, scheme.muted, scheme.alarm, *scheme.frameworks.values()):
             dark, light = sorted((luminance(ground), luminance(colour)))
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (ground, colour)
 
@@ -185,7 +185,7 @@ def test_an_exact_zero_is_a_dot_at_the_floor_and_not_a_fall_of_the_line():
     made["loss_differences"][0]["values"] = [1e-7, 0.0, 2e-7, 3e-7] * 5
     curves = figures.read_curves(made)
     (axes,) = figures.draw_differences(made, curves, METHODS[:1], False, figures.LIGHT).axes
-    own = [line for line in axes.lines if line.get_color() == figures.LIGHT.paddle]
+    own = [line for line in axes.lines if line.get_color() == figures.LIGHT.frameworks["paddle"]]
     assert sorted(own[0].get_ydata()) == sorted([1e-7, 2e-7, 3e-7] * 5)
     assert list(own[1].get_xdata()) == [2, 6, 10, 14, 18]
     assert set(own[1].get_ydata()) == {curves.floor}

@@ -2,13 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import fastprompt as fp
 from fastprompt.errors import BackendError, ConfigError
-from fastprompt.launch.local import variables
-from fastprompt.launch.subprocesses import environment
+from fastprompt.framework import declaration
 
 import pytest
 
@@ -22,18 +20,12 @@ def in_two():
 
     def run(*arguments):
         processes = [
-            subprocess.Popen(
-                [sys.executable, *map(str, arguments)],
-                env={**environment("torch"), **place},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for place in variables("torch", 2, "cpu")
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for command, environment in declaration("torch").launcher.commands(2, "cpu", list(map(str, arguments)))
         ]
-        told = [process.communicate(timeout=300) for process in processes]
-        assert not any(process.returncode for process in processes), told[0][1][-3000:] + told[1][1][-3000:]
-        return [output.splitlines()[-1] for output, _ in told]
+        outputs = [process.communicate(timeout=300) for process in processes]
+        assert not any(process.returncode for process in processes), outputs[0][1][-3000:] + outputs[1][1][-3000:]
+        return [output.splitlines()[-1] for output, _ in outputs]
 
     return run
 

@@ -8,11 +8,12 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from fastprompt.compare.report import wording
+from fastprompt.framework import BACKENDS, declaration
 
 import matplotlib
 import numpy
@@ -20,6 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+# Drawn in this order, from the widest at the bottom to the most broken on top: where curves agree, all of them show.
+LINES = {name: declaration(name).line for name in BACKENDS}
 
 
 @dataclass(frozen=True)
@@ -32,17 +36,23 @@ class Scheme:
     muted: str
     rule: str
     alarm: str
-    torch: str
-    paddle: str
-    jittor: str
+    frameworks: dict[str, str]
+
+    def colours(self) -> dict[str, str]:
+        """All of them by their names."""
+        own = asdict(self)
+        frameworks = own.pop("frameworks")
+        return own | frameworks
 
 
-LIGHT = Scheme("#ffffff", "#f5f6f8", "#1c2128", "#57606a", "#d5dae0", "#b42318", "#123f8c", "#b85200", "#007a81")
-DARK = Scheme("#14171c", "#1d2128", "#e4e7eb", "#9aa4af", "#363d46", "#ff8a80", "#7f9cf5", "#f2a03d", "#5fd9c8")
-
-# Drawn from the widest at the bottom to the most broken on top: where curves agree, all of them show.
-DASHES = {"torch": (), "paddle": (5, 2.5), "jittor": (1.2, 2.2)}  # on and off in line widths
-_WIDTHS = {"torch": 2.6, "paddle": 1.9, "jittor": 1.9}
+LIGHT = Scheme(
+    *("#ffffff", "#f5f6f8", "#1c2128", "#57606a", "#d5dae0", "#b42318"),
+    {name: line.light for name, line in LINES.items()},
+)
+DARK = Scheme(
+    *("#14171c", "#1d2128", "#e4e7eb", "#9aa4af", "#363d46", "#ff8a80"),
+    {name: line.dark for name, line in LINES.items()},
+)
 
 MOST_POINTS = 250  # of a curve; a longer one is drawn in that many stretches
 FIGURE_WIDTH = 384
@@ -234,14 +244,14 @@ def _draw_curve(axes: Axes, curve: Curve, thin: bool, scheme: Scheme, zero: floa
 
     Values at `zero` are dots beside the line, or exact zeros here and there would make it fall and rise.
     """
-    colour, rank = getattr(scheme, curve.backend), list(DASHES).index(curve.backend)
+    colour, rank = scheme.frameworks[curve.backend], list(LINES).index(curve.backend)
     line = curve.values != zero
     axes.plot(
         curve.steps[line],
         curve.values[line],
         color=colour,
-        linewidth=_points(_WIDTHS[curve.backend]) * (0.62 if thin else 1),
-        dashes=DASHES[curve.backend] or (None, None),
+        linewidth=_points(LINES[curve.backend].width) * (0.62 if thin else 1),
+        dashes=LINES[curve.backend].dashes or (None, None),
         zorder=2 + rank / 10,
         marker="o" if line.sum() == 1 else None,  # a line needs two points
         markersize=_points(8 - 2 * rank),
@@ -282,8 +292,8 @@ def _name_lines(axes: Axes, ends: dict[str, list[float]], scheme: Scheme, budget
         if name == pinned:
             axes.text(1.03, y, name, color=scheme.alarm, fontsize=_points(_SMALL), **at)
         else:
-            colour = getattr(scheme, name)
-            sample = {"color": colour, "linewidth": _points(_WIDTHS[name]), "dashes": DASHES[name] or (None, None)}
+            colour, line = scheme.frameworks[name], LINES[name]
+            sample = {"color": colour, "linewidth": _points(line.width), "dashes": line.dashes or (None, None)}
             axes.add_artist(Line2D([1.03, 1.1], [y, y], transform=axes.transAxes, clip_on=False, **sample))
             axes.text(1.12, y, name, color=colour, **at)
 
@@ -342,9 +352,9 @@ def draw_bars(report: dict[str, Any], quantity: str, unit: str, scheme: Scheme) 
         y += heading
         for name in names:
             middle = y + row / 2
-            axes.text(edge, middle, name, transform=in_row, va="center", color=getattr(scheme, name))
+            axes.text(edge, middle, name, transform=in_row, va="center", color=scheme.frameworks[name])
             if name in means:
-                axes.barh(middle, means[name], height=13, color=getattr(scheme, name), linewidth=0)
+                axes.barh(middle, means[name], height=13, color=scheme.frameworks[name], linewidth=0)
                 own = dots[method, name]
                 dot = {"s": _points(5.5) ** 2, "color": scheme.ink, "edgecolor": scheme.surface}
                 axes.scatter(own, [middle] * len(own), linewidth=_points(1), zorder=3, clip_on=False, **dot)

@@ -5,7 +5,7 @@ Importing this module needs the extra `report`, so that a long comparison can fi
 
 import base64
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -130,8 +130,8 @@ def _render(report: dict[str, Any], curves: figures.Curves) -> str:
         title=wording.title(report),
         summary=wording.summary(report),
         created=_date(report["created"]),
-        schemes={"light": asdict(figures.LIGHT), "dark": asdict(figures.DARK)},
-        dashes=figures.DASHES,
+        schemes={"light": figures.LIGHT.colours(), "dark": figures.DARK.colours()},
+        dashes={name: line.dashes for name, line in figures.LINES.items()},
         backends=wording.backends(report),
         seeds=wording.seeds(report),
         columns=columns,

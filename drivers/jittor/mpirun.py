@@ -1,6 +1,6 @@
 """`--num_processes N` under jittor: the command line in N processes of this machine, started by Open MPI's mpirun.
 
-mpirun ends all processes as soon as one fails, and says which in a page; here it becomes a line.
+mpirun ends all processes as soon as one fails, and says which in a page; here it becomes a line. Imports no framework.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import TextIO
 from fastprompt.errors import BackendError, TrainingError
 from fastprompt.launch.subprocesses import Finished, environment, threads_each
 
-MEND = "pip install 'fastprompt[mpi]'"
+FIX = "pip install 'fastprompt[mpi]'"
 _TAGGED = re.compile(r"\[[^\]]*,(\d+)\]<std(?:out|err)>: ?(.*)", re.DOTALL)
 _KILLED = re.compile(r"rank (\d+) with PID \d+ .*?signal (\d+)", re.DOTALL)
 _FAILED = re.compile(r"Process name: \[[^\]]*,(\d+)\]\s+Exit code:\s+(\d+)")
@@ -29,7 +29,7 @@ def find() -> str:
     beside = Path(sys.executable).parent / "mpirun"  # the wheel's, whose MPI mpi4py finds
     found = str(beside) if beside.exists() else shutil.which("mpirun")
     if found is None:
-        raise BackendError(f"Several processes under jittor are started by mpirun, which is missing: {MEND}.")
+        raise BackendError(f"Several processes under jittor are started by mpirun, which is missing: {FIX}.")
     return found
 
 
@@ -44,7 +44,7 @@ def command(count: int, arguments: Sequence[str]) -> list[str]:
 
 
 def variables(count: int) -> dict[str, str]:
-    """What it finds in its environment."""
+    """Its environment."""
     inherited = environment("jittor")
     inherited.pop("PYTHONUNBUFFERED", None)  # a line would come in two pieces, and mpirun ends each piece as a line
     root = dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1")  # as in a container
@@ -52,18 +52,18 @@ def variables(count: int) -> dict[str, str]:
 
 
 def run(count: int, arguments: Sequence[str], results: TextIO) -> int:
-    """See `launch.run`."""
+    """See `fastprompt.launch.local.run`."""
     process = subprocess.Popen(
-        command(count, ["-m", "fastprompt.cli", *arguments]),
+        command(count, arguments),
         env=variables(count),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
     )
-    told: dict[int | None, list[str]] = {rank: [] for rank in (None, *range(count))}
+    lines: dict[int | None, list[str]] = {rank: [] for rank in (None, *range(count))}
     readers = [
-        threading.Thread(target=_read, args=(stream, told, first), daemon=True)
+        threading.Thread(target=_read, args=(stream, lines, first), daemon=True)
         for stream, first in ((process.stdout, results), (process.stderr, sys.stderr))
     ]
     for reader in readers:
@@ -79,18 +79,18 @@ def run(count: int, arguments: Sequence[str], results: TextIO) -> int:
         signal.signal(signal.SIGTERM, before)
     for reader in readers:
         reader.join()
-    if status == 0 or any(line.startswith("fastprompt: ") for line in told[0]):
+    if status == 0 or any(line.startswith("fastprompt: ") for line in lines[0]):
         return status
-    rank, code = _who_failed("\n".join(told[None]))
-    raise TrainingError(f"process {rank}: {Finished(code, told[rank]).reason}")
+    rank, code = _who_failed("\n".join(lines[None]))
+    raise TrainingError(f"process {rank}: {Finished(code, lines[rank]).reason}")
 
 
-def _read(stream: TextIO, told: dict[int | None, list[str]], first: TextIO) -> None:
-    """Keep all lines by their ranks, and pass on those of the first process."""
+def _read(stream: TextIO, lines: dict[int | None, list[str]], first: TextIO) -> None:
+    """Collect all lines by their ranks, and pass on those of the first process."""
     for line in stream:
         tagged = _TAGGED.match(line)
         rank, text = (int(tagged[1]), tagged[2]) if tagged else (None, line)
-        told[rank].append(text.rstrip("\n"))
+        lines[rank].append(text.rstrip("\n"))
         if rank == 0:
             first.write(text)
             first.flush()
@@ -103,10 +103,10 @@ def _pass_on(mpirun: int) -> None:
             os.kill(int(child), signal.SIGTERM)
 
 
-def _who_failed(said: str) -> tuple[int | None, int]:
+def _who_failed(output: str) -> tuple[int | None, int]:
     """The rank that mpirun names and its exit status, below 0 for a signal; None where it names none."""
-    if killed := _KILLED.search(said):
+    if killed := _KILLED.search(output):
         return int(killed[1]), -int(killed[2])
-    if failed := _FAILED.search(said):
+    if failed := _FAILED.search(output):
         return int(failed[1]), int(failed[2])
     return None, 1

@@ -1,14 +1,14 @@
-"""What Open MPI's mpirun tells about its processes, told as one of our lines."""
+"""What Open MPI's mpirun says about its processes becomes one of our lines."""
 
 import io
 import sys
 
+from fastprompt.drivers.jittor import mpirun
 from fastprompt.errors import TrainingError
-from fastprompt.launch import mpirun
 
 import pytest
 
-SAID_BY_MPIRUN = """
+MPIRUN_OUTPUT = """
 -----
 prterun detected that one or more processes exited with non-zero status,
 
@@ -26,8 +26,8 @@ prterun detected that one or more processes exited with non-zero status,
         ("", "ended with status 1 without a word"),
     ],
 )
-def test_a_process_that_fails_before_the_first_has_spoken_is_told_in_one_line(monkeypatch, line, reason):
-    script = f"import sys; sys.stderr.write('[1,1]<stderr>: {line}\\n' + {SAID_BY_MPIRUN!r}); sys.exit(1)"
+def test_a_process_that_fails_before_the_first_has_spoken_is_reported_in_one_line(monkeypatch, line, reason):
+    script = f"import sys; sys.stderr.write('[1,1]<stderr>: {line}\\n' + {MPIRUN_OUTPUT!r}); sys.exit(1)"
     monkeypatch.setattr(mpirun, "command", lambda count, arguments: [sys.executable, "-c", script])
     with pytest.raises(TrainingError) as caught:
         mpirun.run(2, [], io.StringIO())
