@@ -14,7 +14,7 @@ import numpy
 from fastNLP.envs import FASTNLP_NO_SYNC
 
 
-class ManyProcesses:
+class Distributed:
     """A fastNLP driver of one process among several that tune one prompt together.
 
     It stands before the framework's driver of one device. Only what is tuned travels: from the first process to the

@@ -2,7 +2,7 @@
 
 Not jittor's own MPI operators, though they build with that wheel: with them loaded jittor averages every gradient by
 itself, one message a tensor and batch, by the number of processes and not of examples; it knows no gathering; and its
-start writes behind the end of an array (`hostHashs` in mpi_wrapper.cc has as many places as the process's own rank).
+start writes past the end of an array (`hostHashs` in mpi_wrapper.cc has as many places as the process's own rank).
 """
 
 import atexit

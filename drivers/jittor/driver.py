@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastprompt.drivers.common.checkpoint_files import CheckpointFiles
-from fastprompt.drivers.common.distributed import ManyProcesses
+from fastprompt.drivers.common.distributed import Distributed
 from fastprompt.drivers.jittor import collective
 from fastprompt.drivers.jittor.runtime import has_gpu
 from fastprompt.errors import BackendError
@@ -18,7 +18,7 @@ class Driver(CheckpointFiles, JittorSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
-class _ProcessDriver(ManyProcesses, Driver):
+class _ProcessDriver(Distributed, Driver):
     """The same of one process among those that mpirun started."""
 
     def spread(self, dataloader: Any, dist: Any = None, reproducible: bool = False) -> Any:

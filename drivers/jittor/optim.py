@@ -84,14 +84,14 @@ class AdamW(Optimizer):
             ValueError: they are not.
         """
         shapes = [[tuple(p.shape) for p in group["params"]] for group in self.param_groups]
-        saved = [[x.shape for x in group["m"]] for group in state["param_groups"]]
-        if shapes != saved:
-            raise ValueError(f"The saved optimizer state is of tensors {saved}, this optimizer trains {shapes}.")
+        found = [[x.shape for x in group["m"]] for group in state["param_groups"]]
+        if shapes != found:
+            raise ValueError(f"The saved optimizer state is of tensors {found}, this optimizer trains {shapes}.")
         self.updates = state["updates"]
-        for group, kept in zip(self.param_groups, state["param_groups"], strict=True):
-            group.update({name: kept[name] for name in _SETTINGS})
+        for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
+            group.update({name: saved[name] for name in _SETTINGS})
             for name in ("m", "v"):
-                group[name] = [jittor.array(x).stop_grad() for x in kept[name]]
+                group[name] = [jittor.array(x).stop_grad() for x in saved[name]]
 
 
 def _zeros(parameter: Var) -> Var:
@@ -115,7 +115,7 @@ def step_with(optimizer: AdamW, parameters: Sequence[Var], grads: Sequence[numpy
 
 
 def gradient(parameter: Var, optimizers: Sequence[Optimizer]) -> Var | None:
-    """Jittor keeps gradients in the optimizers."""
+    """Jittor has the gradients in the optimizers."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for held, grad in zip(group["params"], group.get("grads", ()), strict=False):

@@ -26,7 +26,7 @@ from fastprompt.errors import BackendError
 import numpy
 
 WHEELS = ("onednn-cpu-gomp", "onednn-devel-cpu-gomp")
-MEND = "pip install 'fastprompt[jittor]'"
+FIX = "pip install 'fastprompt[jittor]'"
 
 
 _prepared = False
@@ -134,7 +134,7 @@ def _link_onednn(mkl: Path) -> None:
     try:
         files = [Path(file.locate()).resolve() for wheel in WHEELS for file in metadata.files(wheel) or ()]
     except metadata.PackageNotFoundError as missing:
-        raise BackendError(f"jittor needs oneDNN from the wheel {missing.args[0]!r}: {MEND}.") from missing
+        raise BackendError(f"jittor needs oneDNN from the wheel {missing.args[0]!r}: {FIX}.") from missing
     for file in files:
         if "include" in file.parts:  # .../include/oneapi/dnnl/dnnl.hpp
             link = home.joinpath(*file.parts[len(file.parts) - file.parts[::-1].index("include") - 1 :])
@@ -164,14 +164,14 @@ def _out_of_mpi() -> Iterator[None]:
 def _stdout_to_stderr() -> Iterator[None]:
     """Standard output is for results; jittor and the compilers it starts write progress there."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def version() -> str:
@@ -197,7 +197,7 @@ def has_gpu() -> bool:
 
 
 def supports_bf16(device: str) -> bool:
-    """Whether a frozen backbone can be kept in bf16 on `device`: jittor has no bf16 matrix product on a CPU."""
+    """Whether a frozen backbone can be in bf16 on `device`: jittor has no bf16 matrix product on a CPU."""
     return False
 
 

@@ -1,7 +1,7 @@
 """fastNLP drivers for PaddlePaddle: of one device, and of one process among several."""
 
 from fastprompt.drivers.common.checkpoint_files import CheckpointFiles
-from fastprompt.drivers.common.distributed import ManyProcesses
+from fastprompt.drivers.common.distributed import Distributed
 from fastprompt.drivers.paddle import collective, runtime
 from fastprompt.errors import BackendError
 from fastprompt.framework import require
@@ -15,7 +15,7 @@ class Driver(CheckpointFiles, PaddleSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
 
-class _ProcessDriver(ManyProcesses, Driver):
+class _ProcessDriver(Distributed, Driver):
     """The same of one process among those that paddle.distributed.launch started."""
 
     spread = PaddleFleetDriver.set_dist_repro_dataloader

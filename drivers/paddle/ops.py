@@ -199,7 +199,7 @@ def _dropout_mask(shape: Sequence[int], p: float) -> Tensor:
     """
     seed = paddle.randint(0, 2**31 - 1, [1]).item()
     random = numpy.random.Generator(numpy.random.SFC64(seed))
-    drop = round(p * 2**16)  # p to 8e-6; the kept are scaled by the share that is really kept
+    drop = round(p * 2**16)  # p to 8e-6; what stays is scaled by the share that really stays
     bits = numpy.frombuffer(random.bytes(2 * math.prod(shape)), "uint16")
-    kept = numpy.multiply(bits >= drop, 2**16 / (2**16 - drop), dtype="float32")
-    return paddle.to_tensor(kept.reshape(shape))
+    scaled = numpy.multiply(bits >= drop, 2**16 / (2**16 - drop), dtype="float32")
+    return paddle.to_tensor(scaled.reshape(shape))

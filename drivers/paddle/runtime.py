@@ -1,4 +1,4 @@
-"""PaddlePaddle: what is set before its import, what is mended after it, and what is asked of the machine.
+"""PaddlePaddle: what is set before its import, what is set right after it, and what is asked of the machine.
 
 Out of the box paddle 3 uses one CPU thread, asks the system for fresh memory for every large tensor, and on AMD runs
 matrix products at a third of their speed. Together that made a training step of MiniLM five times slower.
@@ -92,7 +92,7 @@ def has_gpu() -> bool:
 
 
 def supports_bf16(device: str) -> bool:
-    """Whether a frozen backbone can be kept in bf16 on `device`; paddle has no bf16 kernels for the CPU."""
+    """Whether a frozen backbone can be in bf16 on `device`; paddle has no bf16 kernels for the CPU."""
     import paddle
 
     return device != "cpu" and has_gpu() and paddle.amp.is_bfloat16_supported()

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.drivers.common.checkpoint_files import CheckpointFiles
-from fastprompt.drivers.common.distributed import ManyProcesses
+from fastprompt.drivers.common.distributed import Distributed
 from fastprompt.drivers.torch import collective
 from fastprompt.drivers.torch.sharding import InStep, computing_together, is_sharded, shard
 from fastprompt.errors import BackendError, ConfigError
@@ -32,7 +32,7 @@ class Driver(CheckpointFiles, TorchSingleDriver):
             self.grad_scaler = torch.amp.GradScaler(kind)
 
 
-class _ProcessDriver(ManyProcesses, Driver):
+class _ProcessDriver(Distributed, Driver):
     """The same of one process among those that torchrun started."""
 
     spread = TorchDDPDriver.set_dist_repro_dataloader

@@ -78,7 +78,7 @@ def export(model: Exportable, path: str | Path, overwrite: bool) -> None:
     if model.backbone.family.encoder_decoder:
         raise ConfigError(f"{model.task} has no exported form: its decoder is run again for every token.")
     if model.fills_blanks:
-        raise ConfigError(f"{model.task} has no exported form: its graph would have to be told where the blanks are.")
+        raise ConfigError(f"{model.task} has no exported form: its graph cannot know where the blanks are.")
     if any(parameter.dtype is not torch.float32 for parameter in model.parameters()):
         raise ConfigError("An exported model computes in float32; load the prompt without bf16 and load_in_...bit.")
     size = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))

@@ -30,7 +30,7 @@ def has_gpu() -> bool:
 
 
 def supports_bf16(device: str) -> bool:
-    """Whether a frozen backbone can be kept in bf16 on `device`."""
+    """Whether a frozen backbone can be in bf16 on `device`."""
     import torch
 
     return device == "cpu" or torch.cuda.is_bf16_supported()

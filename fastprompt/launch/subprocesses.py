@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_KEPT_LINES = 50
+_LAST_LINES = 50
 
 
 def environment(backend: str) -> dict[str, str]:
@@ -31,20 +31,20 @@ class Finished:
 
     @property
     def reason(self) -> str:
-        """Why it failed, in one line: the error it told, else the last thing it said."""
-        told = [line.removeprefix("fastprompt: ") for line in self.errors if line.startswith("fastprompt: ")]
-        said = [line.strip() for line in self.errors if line.strip()]
-        if told:
-            return told[-1]
+        """Why it failed, in one line: its own error line, else the last line it printed."""
+        reported = [line.removeprefix("fastprompt: ") for line in self.errors if line.startswith("fastprompt: ")]
+        printed = [line.strip() for line in self.errors if line.strip()]
+        if reported:
+            return reported[-1]
         ended = f"ended by signal {-self.returncode}" if self.returncode < 0 else f"ended with status {self.returncode}"
-        return f"{ended}, last words: {said[-1]}" if said else f"{ended} without a word"
+        return f"{ended}, last words: {printed[-1]}" if printed else f"{ended} without a word"
 
 
-def run(backend: str, arguments: Sequence[str], told: Callable[[str], None] = lambda line: None) -> Finished:
+def run(backend: str, arguments: Sequence[str], on_line: Callable[[str], None] = lambda line: None) -> Finished:
     """Run `python ARGUMENTS` on `backend` to its end; what ends this process's wait (Ctrl-C) ends the child too.
 
     Args:
-        told: is given each line of its standard error as it comes.
+        on_line: is given each line of its standard error as it comes.
     """
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -57,8 +57,8 @@ def run(backend: str, arguments: Sequence[str], told: Callable[[str], None] = la
     errors: list[str] = []
     try:
         for line in process.stderr:
-            errors = [*errors[1 - _KEPT_LINES :], line.rstrip("\n")]
-            told(errors[-1])
+            errors = [*errors[1 - _LAST_LINES :], line.rstrip("\n")]
+            on_line(errors[-1])
         return Finished(process.wait(), errors)
     except BaseException:
         process.terminate()

@@ -77,7 +77,7 @@ def test_every_order_of_imports_trains(imports, run_python):
 
 
 @pytest.mark.skipif(BACKEND == "paddle", reason="fastNLP cannot be imported on paddle 3 without fastprompt")
-def test_fastnlp_loaded_before_fastprompt_is_mended_in_place(run_python):
+def test_fastnlp_loaded_before_fastprompt_is_patched_in_place(run_python):
     run_python(BACKEND, "-c", UNPREPARED + "import fastNLP, fastprompt\n" + FASTNLP + MODEL + TRAIN)
 
 
@@ -111,8 +111,8 @@ def test_apply_may_be_called_twice():
     compat.apply()
     compat.apply()
     assert sum(type(finder).__name__ == "_FastNLPFinder" for finder in sys.meta_path) == 1
-    mended = sys.modules["fastNLP.envs.set_backend"]._set_backend
-    assert not hasattr(mended.__wrapped__, "__wrapped__")
+    patched = sys.modules["fastNLP.envs.set_backend"]._set_backend
+    assert not hasattr(patched.__wrapped__, "__wrapped__")
 
 
 @pytest.mark.once
@@ -131,7 +131,7 @@ except fastprompt.FastpromptError:
         ),
     ],
 )
-def test_fastnlp_loaded_for_another_framework_is_one_line_with_the_mend(late, run_python):
+def test_fastnlp_loaded_for_another_framework_is_one_line_with_the_fix(late, run_python):
     done = run_python("torch", "-c", f"import os, fastNLP\n{late}", check=False)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode and last.startswith("fastprompt.errors.BackendError: fastNLP is already loaded for torch")
@@ -152,10 +152,10 @@ def test_without_a_gpu_the_environment_is_left_alone(visible, monkeypatch):
     assert "use_cuda" not in os.environ
 
 
-def test_a_mend_names_a_module_that_exists():
-    """A misspelt module name would never be mended, silently."""
+def test_a_patch_names_a_module_that_exists():
+    """A misspelt module name would never be patched, silently."""
     import importlib.util
 
-    for name in compat._MENDS:
+    for name in compat._PATCHES:
         assert importlib.util.find_spec(name) is not None, name
     assert os.environ["FASTNLP_BACKEND"] == BACKEND

@@ -228,7 +228,7 @@ def test_a_model_without_an_onnx_form_is_refused_in_a_line(tiny, tmp_path):
 
 @on_torch
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
-def test_a_missing_package_is_named_with_its_mend(tiny, tmp_path, monkeypatch, package):
+def test_a_missing_package_is_named_with_its_fix(tiny, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)  # how Python marks what cannot be imported
     with pytest.raises(BackendError, match=rf"needs {package} .*pip install 'fastprompt\[export\]'"):
         made(tiny["bert"], DEEP).export(tmp_path / "model.onnx")

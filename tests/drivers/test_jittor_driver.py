@@ -73,7 +73,7 @@ def test_links_to_a_virtual_environment_that_is_gone_are_made_again(tmp_path):
     assert next(tmp_path.glob("dnnl_*/include/oneapi/dnnl/dnnl.hpp")).is_file()
 
 
-def test_missing_wheels_are_one_line_with_the_mend(tmp_path, monkeypatch):
+def test_missing_wheels_are_one_line_with_the_fix(tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "WHEELS", ("onednn-of-nobody",))
     with pytest.raises(BackendError, match=r"onednn-of-nobody.*pip install 'fastprompt\[jittor\]'"):
         runtime._link_onednn(tmp_path)
@@ -236,9 +236,9 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     assert numpy.array_equal(x, ops.to_numpy(ops.dropout(ops.tensor(numpy.ones((500, 400), "float32")), 0.1, True)))
 
 
-def test_bf16_is_refused_with_a_mend():
+def test_bf16_is_refused_with_a_fix():
     assert not runtime.supports_bf16("cpu")
-    with pytest.raises(BackendError, match="torch or paddle"):
+    with pytest.raises(BackendError, match="bf16 runs on torch and paddle"):
         nn.to_bf16(Classifier())
 
 

@@ -1,4 +1,4 @@
-"""What only the paddle driver promises: mended kernels, its settings, and fastNLP's Trainer on top of it."""
+"""What only the paddle driver promises: patched kernels, its settings, and fastNLP's Trainer on top of it."""
 
 import os
 import subprocess
