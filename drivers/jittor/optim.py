@@ -127,8 +127,8 @@ def gradient(parameter: Var, optimizers: Sequence[Optimizer]) -> Var | None:
 def set_gradient(parameter: Var, value: Var, optimizers: Sequence[Optimizer]) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            if "grads" not in group:  # before the first backward()
-                group["grads"] = [_zeros(p) for p in group["params"]]
+            if "grads" not in group:  # before the first backward(), which would make them like this
+                group["grads"] = [_zeros(p).stop_fuse() for p in group["params"]]
             for held, grad in zip(group["params"], group["grads"], strict=True):
                 if held is parameter:
                     grad.update(value)

@@ -46,7 +46,7 @@ def add_parsers(commands: Any) -> None:
 
 
 def _add_backends(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="default: all three")
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="default: all")
 
 
 # -- parity ----------------------------------------------------------------------------------------------------------
