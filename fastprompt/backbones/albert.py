@@ -4,10 +4,12 @@ Few layers are called many times: `num_hidden_layers` times a group of `inner_gr
 evenly over `num_hidden_groups` groups. Every call has a prefix of its own.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from fastprompt.backbones.bert import BertEmbeddings, BertSelfAttention
-from fastprompt.backbones.portable import PortableBackbone, activation
+from fastprompt.backbones.cache import LayerCache
+from fastprompt.backbones.portable import ForwardPass, PortableBackbone, activation
 from fastprompt.framework import nn
 
 _DEFAULTS = {"hidden_act": "gelu_new", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # not BERT's
@@ -22,8 +24,8 @@ class AlbertAttention(BertSelfAttention):
         self.LayerNorm = nn.LayerNorm(config["hidden_size"], eps=config.get("layer_norm_eps", 1e-12))
         self.output_dropout = nn.Dropout(config["hidden_dropout_prob"])
 
-    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None) -> Any:
-        attended = self.dense(super().forward(hidden, mask, prefix))
+    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None, cache: LayerCache | None) -> Any:
+        attended = self.dense(super().forward(hidden, mask, prefix, cache))
         return self.LayerNorm(hidden + self.output_dropout(attended))
 
 
@@ -37,8 +39,10 @@ class AlbertLayer(nn.Module):
         self.activation = activation(config["hidden_act"])
         self.full_layer_layer_norm = nn.LayerNorm(hidden, eps=config.get("layer_norm_eps", 1e-12))
 
-    def forward(self, hidden: Any, mask: Any | None, key: Any | None, value: Any | None) -> Any:
-        attended = self.attention(hidden, mask, None if key is None else (key, value))
+    def forward(
+        self, hidden: Any, mask: Any | None, key: Any | None, value: Any | None, cache: LayerCache | None = None
+    ) -> Any:
+        attended = self.attention(hidden, mask, None if key is None else (key, value), cache)
         return self.full_layer_layer_norm(self.ffn_output(self.activation(self.ffn(attended))) + attended)
 
 
@@ -69,7 +73,7 @@ class Backbone(PortableBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.encoder.embedding_hidden_mapping_in(self.embeddings(inputs_embeds, token_type_ids, position_ids))
 
-    def blocks(self) -> list[Any]:
+    def blocks(self, given: ForwardPass) -> list[Callable]:
         groups, calls = list(self.encoder.albert_layer_groups), self.config["num_hidden_layers"]
         calls_of_a_group = calls / len(groups)  # a float, rounded as the stock model does
         chosen = [groups[int(index / calls_of_a_group)] for index in range(calls)]

@@ -1,9 +1,11 @@
 """BERT (Devlin et al., 2019, arXiv:1810.04805), portable, without its pooler: that belongs to the head."""
 
+from collections.abc import Callable
 from typing import Any
 
-from fastprompt.backbones.portable import PortableBackbone, activation, join_heads, prepend, split_heads
-from fastprompt.framework import nn, ops
+from fastprompt.backbones.cache import LayerCache
+from fastprompt.backbones.portable import ForwardPass, PortableBackbone, activation, attend, split_heads
+from fastprompt.framework import nn
 from fastprompt.pretrained.family import family_of, padding_id
 
 
@@ -37,12 +39,11 @@ class BertSelfAttention(nn.Module):
         self.key = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, hidden)
 
-    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None) -> Any:
+    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None, cache: LayerCache | None) -> Any:
         query = split_heads(self.query(hidden), self.heads)  # (B, heads, T, head_dim)
-        key, value = prepend(
-            prefix, split_heads(self.key(hidden), self.heads), split_heads(self.value(hidden), self.heads)
-        )
-        return join_heads(ops.attention(query, key, value, mask, self.dropout_p, self.training))
+        key = split_heads(self.key(hidden), self.heads)
+        value = split_heads(self.value(hidden), self.heads)
+        return attend(query, key, value, mask, prefix, cache, self.dropout_p, self.training)
 
 
 class BertOutput(nn.Module):
@@ -64,8 +65,8 @@ class BertAttention(nn.Module):
         self.self = BertSelfAttention(config)
         self.output = BertOutput(config, config["hidden_size"])
 
-    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None) -> Any:
-        return self.output(self.self(hidden, mask, prefix), hidden)
+    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None, cache: LayerCache | None) -> Any:
+        return self.output(self.self(hidden, mask, prefix, cache), hidden)
 
 
 class BertIntermediate(nn.Module):
@@ -85,8 +86,10 @@ class BertLayer(nn.Module):
         self.intermediate = BertIntermediate(config)
         self.output = BertOutput(config, config["intermediate_size"])
 
-    def forward(self, hidden: Any, mask: Any | None, key: Any | None, value: Any | None) -> Any:
-        attended = self.attention(hidden, mask, None if key is None else (key, value))
+    def forward(
+        self, hidden: Any, mask: Any | None, key: Any | None, value: Any | None, cache: LayerCache | None = None
+    ) -> Any:
+        attended = self.attention(hidden, mask, None if key is None else (key, value), cache)
         return self.output(self.intermediate(attended), attended)
 
 
@@ -111,5 +114,5 @@ class Backbone(PortableBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.embeddings(inputs_embeds, token_type_ids, position_ids)
 
-    def blocks(self) -> list[Any]:
+    def blocks(self, given: ForwardPass) -> list[Callable]:
         return list(self.encoder.layer)

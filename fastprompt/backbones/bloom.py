@@ -5,11 +5,12 @@ arXiv:2108.12409). Padding stands nowhere, and neither does a prefix unless it i
 """
 
 import math
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-from fastprompt.backbones.portable_causal import CausalBackbone, KeptLayer, attend
-from fastprompt.backbones.prefix import Prefix
+from fastprompt.backbones.cache import LayerCache
+from fastprompt.backbones.portable import ForwardPass, attend
+from fastprompt.backbones.portable_causal import CausalBackbone
 from fastprompt.framework import nn, ops
 
 import numpy
@@ -32,12 +33,12 @@ class BloomAttention(nn.Module):
         self.query_key_value = nn.Linear(hidden, 3 * hidden)
         self.dense = nn.Linear(hidden, hidden)
 
-    def forward(self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, kept: KeptLayer | None) -> Any:
+    def forward(self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, cache: LayerCache | None) -> Any:
         batch, length, width = hidden.shape
         fused = ops.reshape(self.query_key_value(hidden), (batch, length, self.heads, 3, width // self.heads))
         fused = ops.transpose(fused, (3, 0, 2, 1, 4))  # (3, B, heads, T, head_dim)
         query, key, value = fused[0], fused[1], fused[2]
-        return self.dense(attend(query, key, value, mask, prefix, kept, self.dropout_p, self.training))
+        return self.dense(attend(query, key, value, mask, prefix, cache, self.dropout_p, self.training))
 
 
 class BloomMLP(nn.Module):
@@ -61,10 +62,12 @@ class BloomBlock(nn.Module):
         self.dropout = nn.Dropout(config.get("hidden_dropout", 0.0))
         self.past_the_norm = config.get("apply_residual_connection_post_layernorm", False)
 
-    def forward(self, hidden: Any, mask: Any, key: Any | None, value: Any | None, kept: KeptLayer | None) -> Any:
+    def forward(
+        self, hidden: Any, mask: Any, key: Any | None, value: Any | None, cache: LayerCache | None = None
+    ) -> Any:
         normed = self.input_layernorm(hidden)
         residual = normed if self.past_the_norm else hidden
-        attended = self.self_attention(normed, mask, None if key is None else (key, value), kept)
+        attended = self.self_attention(normed, mask, None if key is None else (key, value), cache)
         hidden = self.dropout(attended) + residual
         normed = self.post_attention_layernorm(hidden)
         return self.dropout(self.mlp(normed)) + (normed if self.past_the_norm else hidden)
@@ -90,9 +93,10 @@ class Backbone(CausalBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.word_embeddings_layernorm(inputs_embeds)
 
-    def make_mask(self, attention_mask: Any | None, prefix: Prefix | None, like: Any) -> Any:
+    def make_mask(self, given: ForwardPass) -> Any:
         """As every causal model's, and what distance takes off a score: (B, heads, T, P + S)."""
-        mask = super().make_mask(attention_mask, prefix, like)  # (B or 1, 1, T, P + S)
+        mask = super().make_mask(given)  # (B or 1, 1, T, P + S)
+        attention_mask, prefix, like = given.attention_mask, given.prefix, given.inputs_embeds
         batch, length = like.shape[:2]
         tokens = mask.shape[3] - (prefix.length if prefix else 0)
         if attention_mask is None:
@@ -109,8 +113,8 @@ class Backbone(CausalBackbone):
         slopes = alibi_slopes(self.geometry.heads).reshape(1, -1, 1, 1)
         return mask + distances * ops.tensor(slopes, like=like)
 
-    def blocks(self) -> list[Any]:
-        return [partial(block, kept=self.kept_of(index)) for index, block in enumerate(self.h)]
+    def blocks(self, given: ForwardPass) -> list[Callable]:
+        return list(self.h)
 
     def finish(self, hidden: Any) -> Any:
         return self.ln_f(hidden)

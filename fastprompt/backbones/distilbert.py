@@ -1,9 +1,11 @@
 """DistilBERT (Sanh et al., 2019, arXiv:1910.01108), portable."""
 
+from collections.abc import Callable
 from typing import Any
 
-from fastprompt.backbones.portable import PortableBackbone, activation, join_heads, prepend, split_heads
-from fastprompt.framework import nn, ops
+from fastprompt.backbones.cache import LayerCache
+from fastprompt.backbones.portable import ForwardPass, PortableBackbone, activation, attend, split_heads
+from fastprompt.framework import nn
 from fastprompt.pretrained.family import padding_id
 
 _EPS = 1e-12  # fixed in the stock model
@@ -31,12 +33,11 @@ class SelfAttention(nn.Module):
         self.v_lin = nn.Linear(config["dim"], config["dim"])
         self.out_lin = nn.Linear(config["dim"], config["dim"])
 
-    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None) -> Any:
+    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None, cache: LayerCache | None) -> Any:
         query = split_heads(self.q_lin(hidden), self.heads)  # (B, heads, T, head_dim)
-        key, value = prepend(
-            prefix, split_heads(self.k_lin(hidden), self.heads), split_heads(self.v_lin(hidden), self.heads)
-        )
-        return self.out_lin(join_heads(ops.attention(query, key, value, mask, self.dropout_p, self.training)))
+        key = split_heads(self.k_lin(hidden), self.heads)
+        value = split_heads(self.v_lin(hidden), self.heads)
+        return self.out_lin(attend(query, key, value, mask, prefix, cache, self.dropout_p, self.training))
 
 
 class FeedForward(nn.Module):
@@ -59,8 +60,10 @@ class TransformerBlock(nn.Module):
         self.ffn = FeedForward(config)
         self.output_layer_norm = nn.LayerNorm(config["dim"], eps=_EPS)
 
-    def forward(self, hidden: Any, mask: Any | None, key: Any | None, value: Any | None) -> Any:
-        attended = self.attention(hidden, mask, None if key is None else (key, value))
+    def forward(
+        self, hidden: Any, mask: Any | None, key: Any | None, value: Any | None, cache: LayerCache | None = None
+    ) -> Any:
+        attended = self.attention(hidden, mask, None if key is None else (key, value), cache)
         attended = self.sa_layer_norm(attended + hidden)
         return self.output_layer_norm(self.ffn(attended) + attended)
 
@@ -83,5 +86,5 @@ class Backbone(PortableBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.embeddings(inputs_embeds, position_ids)
 
-    def blocks(self) -> list[Any]:
+    def blocks(self, given: ForwardPass) -> list[Callable]:
         return list(self.transformer.layer)

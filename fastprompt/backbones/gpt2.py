@@ -1,10 +1,11 @@
 """GPT-2 (Radford et al., 2019), portable; its vocabulary head is tied to the word embeddings."""
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-from fastprompt.backbones.portable import activation, split_heads
-from fastprompt.backbones.portable_causal import CausalBackbone, KeptLayer, attend
+from fastprompt.backbones.cache import LayerCache
+from fastprompt.backbones.portable import ForwardPass, activation, attend, split_heads
+from fastprompt.backbones.portable_causal import CausalBackbone
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 
@@ -30,10 +31,10 @@ class GPT2Attention(nn.Module):
         self.c_proj = Conv1D(hidden, hidden)
         self.resid_dropout = nn.Dropout(config.get("resid_pdrop", 0.1))
 
-    def forward(self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, kept: KeptLayer | None) -> Any:
+    def forward(self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, cache: LayerCache | None) -> Any:
         fused, width = self.c_attn(hidden), self.hidden  # (B, T, 3 * hidden)
         query, key, value = (split_heads(fused[:, :, i * width : (i + 1) * width], self.heads) for i in range(3))
-        attended = attend(query, key, value, mask, prefix, kept, self.dropout_p, self.training)
+        attended = attend(query, key, value, mask, prefix, cache, self.dropout_p, self.training)
         return self.resid_dropout(self.c_proj(attended))
 
 
@@ -59,9 +60,11 @@ class GPT2Block(nn.Module):
         self.ln_2 = nn.LayerNorm(hidden, eps=eps)
         self.mlp = GPT2MLP(config, hidden)
 
-    def forward(self, hidden: Any, mask: Any, key: Any | None, value: Any | None, kept: KeptLayer | None) -> Any:
+    def forward(
+        self, hidden: Any, mask: Any, key: Any | None, value: Any | None, cache: LayerCache | None = None
+    ) -> Any:
         prefix = None if key is None else (key, value)
-        hidden = hidden + self.attn(self.ln_1(hidden), mask, prefix, kept)
+        hidden = hidden + self.attn(self.ln_1(hidden), mask, prefix, cache)
         return hidden + self.mlp(self.ln_2(hidden))
 
 
@@ -87,8 +90,8 @@ class Backbone(CausalBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.drop(inputs_embeds + self.wpe(position_ids))
 
-    def blocks(self) -> list[Any]:
-        return [partial(block, kept=self.kept_of(index)) for index, block in enumerate(self.h)]
+    def blocks(self, given: ForwardPass) -> list[Callable]:
+        return list(self.h)
 
     def finish(self, hidden: Any) -> Any:
         return self.ln_f(hidden)

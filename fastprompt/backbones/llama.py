@@ -3,11 +3,13 @@
 Attention is causal, its keys and values shared by groups of heads, and positions are rotations of queries and keys.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fastprompt.backbones.portable import activation, split_heads
-from fastprompt.backbones.portable_causal import CausalBackbone, KeptLayer, attend
+from fastprompt.backbones.cache import LayerCache
+from fastprompt.backbones.portable import ForwardPass, activation, attend, split_heads
+from fastprompt.backbones.portable_causal import CausalBackbone
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 
@@ -55,7 +57,7 @@ class LlamaAttention(nn.Module):
             self.k_norm = RMSNorm(head_dim, config.get("rms_norm_eps", 1e-6))
 
     def forward(
-        self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, rotation: Rotation, kept: KeptLayer | None
+        self, hidden: Any, mask: Any, prefix: tuple[Any, Any] | None, rotation: Rotation, cache: LayerCache | None
     ) -> Any:
         query = split_heads(self.q_proj(hidden), self.heads)  # (B, heads, T, head_dim)
         key = split_heads(self.k_proj(hidden), self.heads_kv)  # (B, heads_kv, T, head_dim)
@@ -63,7 +65,7 @@ class LlamaAttention(nn.Module):
         if self.norms_heads:
             query, key = self.q_norm(query), self.k_norm(key)
         query, key = rotate(query, rotation), rotate(key, rotation)
-        return self.o_proj(attend(query, key, value, mask, prefix, kept, self.dropout_p, self.training))
+        return self.o_proj(attend(query, key, value, mask, prefix, cache, self.dropout_p, self.training))
 
 
 class LlamaMLP(nn.Module):
@@ -95,10 +97,10 @@ class LlamaLayer(nn.Module):
         key: Any | None,
         value: Any | None,
         rotation: Rotation,
-        kept: KeptLayer | None,
+        cache: LayerCache | None = None,
     ) -> Any:
         prefix = None if key is None else (key, value)
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, prefix, rotation, kept)
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, prefix, rotation, cache)
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
@@ -110,23 +112,20 @@ class Backbone(CausalBackbone):
         self.layers = nn.ModuleList([LlamaLayer(config, head_dim) for _ in range(config["num_hidden_layers"])])
         self.norm = RMSNorm(config["hidden_size"], config.get("rms_norm_eps", 1e-6))
         self._frequencies = rope_frequencies(config, head_dim)
-        self._rotation: Rotation | None = None
 
     def word_embeddings(self) -> Any:
         return self.embed_tokens
 
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
-        batch, length = position_ids.shape
-        steps = ops.reshape(ops.cast_like(position_ids, inputs_embeds), (batch, 1, length, 1))
-        half = steps * ops.tensor(self._frequencies.reshape(1, 1, 1, -1), like=inputs_embeds)
-        angles = ops.cat([half, half], axis=3)  # (B, 1, T, head_dim)
-        self._rotation = (ops.cos(angles), ops.sin(angles))
         return inputs_embeds
 
-    def blocks(self) -> list[Any]:
-        return [
-            partial(layer, rotation=self._rotation, kept=self.kept_of(index)) for index, layer in enumerate(self.layers)
-        ]
+    def blocks(self, given: ForwardPass) -> list[Callable]:
+        batch, length = given.position_ids.shape
+        steps = ops.reshape(ops.cast_like(given.position_ids, given.inputs_embeds), (batch, 1, length, 1))
+        half = steps * ops.tensor(self._frequencies.reshape(1, 1, 1, -1), like=given.inputs_embeds)
+        angles = ops.cat([half, half], axis=3)  # (B, 1, T, head_dim)
+        rotation = (ops.cos(angles), ops.sin(angles))
+        return [partial(layer, rotation=rotation) for layer in self.layers]
 
     def finish(self, hidden: Any) -> Any:
         return self.norm(hidden)

@@ -1,8 +1,10 @@
 """What the portable Transformer definitions share: activations, masks, positions, and the prefix at the attention."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
+from fastprompt.backbones.cache import KeyValueCache, LayerCache, prepend
 from fastprompt.backbones.prefix import Prefix
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
@@ -27,18 +29,6 @@ def activation(name: str) -> Callable:
     return ACTIVATIONS[name]
 
 
-_recorded: list[tuple[Any, Any]] | None = None  # see PortableBackbone.keys_and_values
-
-
-def prepend(prefix: tuple[Any, Any] | None, key: Any, value: Any) -> tuple[Any, Any]:
-    """A layer's keys and values (B, heads_kv, T, head_dim) behind its prefix: (B, heads_kv, P + T, head_dim)."""
-    if _recorded is not None:
-        _recorded.append((key, value))
-    if prefix is None:
-        return key, value
-    return ops.cat([prefix[0], key], axis=2), ops.cat([prefix[1], value], axis=2)
-
-
 def additive_mask(attention_mask: Any, prefix: Prefix | None) -> Any:
     """(B, T) of ones and zeros -> (B, 1, 1, P + T) to add to attention scores."""
     batch, length = attention_mask.shape
@@ -51,15 +41,15 @@ def additive_mask(attention_mask: Any, prefix: Prefix | None) -> Any:
     return ops.reshape((1.0 - mask) * -1e9, (batch, 1, 1, length))
 
 
-def causal_mask(attention_mask: Any | None, prefix: Prefix | None, like: Any, kept: int = 0) -> Any:
-    """As `additive_mask`, (B or 1, 1, T, P + kept + T), and no token sees one behind it; all see the whole prefix.
+def causal_mask(attention_mask: Any | None, prefix: Prefix | None, like: Any, cached: int = 0) -> Any:
+    """As `additive_mask`, (B or 1, 1, T, P + cached + T), and no token sees one after it; all see the whole prefix.
 
     Args:
         like: any tensor of shape (B, T, ...).
-        kept: how many tokens before these were read earlier.
+        cached: how many tokens before these were read earlier.
     """
     length = like.shape[1]
-    unseen = numpy.triu(numpy.full((length, kept + length), -1e9, dtype="float32"), kept + 1)
+    unseen = numpy.triu(numpy.full((length, cached + length), -1e9, dtype="float32"), cached + 1)
     before = numpy.zeros((length, prefix.length if prefix else 0), dtype="float32")
     mask = ops.tensor(numpy.concatenate([before, unseen], axis=1)[None, None], like=like)
     return mask if attention_mask is None else mask + additive_mask(attention_mask, prefix)
@@ -75,6 +65,57 @@ def join_heads(x: Any) -> Any:
     """(B, heads, T, head_dim) -> (B, T, heads * head_dim)."""
     batch, heads, length, width = x.shape
     return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, heads * width))
+
+
+def attend(
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any | None,
+    prefix: tuple[Any, Any] | None,
+    cache: LayerCache | None,
+    dropout_p: float,
+    training: bool,
+) -> Any:
+    """Attention of queries (B, heads, T, head_dim) to the prefix, to what is cached, and to keys and values
+    (B, heads_kv, T, head_dim), of which each serves a group of heads; returns (B, T, heads * head_dim).
+
+    Args:
+        mask: additive (B or 1, heads or 1, T or 1, S), for all of them.
+        cache: is extended by these keys and values.
+    """
+    if cache is not None:
+        key, value = cache.extend(key, value)
+    key, value = (_for_every_head(x, query.shape[1]) for x in prepend(prefix, key, value))
+    return join_heads(ops.attention(query, key, value, mask, dropout_p, training))
+
+
+def _for_every_head(x: Any, heads: int) -> Any:
+    """(B, heads_kv, S, head_dim) -> (B, heads, S, head_dim)"""
+    batch, groups, length, width = x.shape
+    if groups == heads:
+        return x
+    x = ops.reshape(x, (batch, groups, 1, length, width))
+    x = ops.expand(x, (batch, groups, heads // groups, length, width))
+    return ops.reshape(x, (batch, heads, length, width))
+
+
+class ForwardPass(NamedTuple):
+    """What one forward pass reads. It travels with that pass: a module that held any of it would hand it to another
+    pass, of another thread or in the backward pass of a gradient checkpoint.
+
+    Attributes:
+        inputs_embeds: (B, T, embedding_size).
+        position_ids: (B, T).
+        attention_mask: (B, cached + T), 1 for real tokens; None: all are.
+        cache: the tokens read earlier.
+    """
+
+    inputs_embeds: Any
+    position_ids: Any
+    attention_mask: Any | None
+    prefix: Prefix | None
+    cache: KeyValueCache | None
 
 
 class PortableBackbone(nn.Module):
@@ -111,17 +152,18 @@ class PortableBackbone(nn.Module):
         """Word embeddings (B, T, embedding_size) -> the first layer's input (B, T, hidden)."""
         raise NotImplementedError
 
-    def blocks(self) -> list[Any]:
-        """The layers in order, each called as block(hidden, mask, key, value) with its prefix, or None twice."""
+    def blocks(self, given: ForwardPass) -> list[Callable]:
+        """The layers in order, each called as block(hidden, mask, key, value) with its prefix, or None twice, and with
+        cache=, a LayerCache, where there is one."""
         raise NotImplementedError
 
-    def make_mask(self, attention_mask: Any | None, prefix: Prefix | None, like: Any) -> Any | None:
-        """What is added to attention scores, (B or 1, heads or 1, T or 1, P + T).
+    def make_mask(self, given: ForwardPass) -> Any | None:
+        """What is added to attention scores, (B or 1, heads or 1, T or 1, P + cached + T)."""
+        return None if given.attention_mask is None else additive_mask(given.attention_mask, given.prefix)
 
-        Args:
-            like: the input, (B, T, ...).
-        """
-        return None if attention_mask is None else additive_mask(attention_mask, prefix)
+    def new_cache(self) -> KeyValueCache:
+        """An empty cache for `forward`."""
+        return KeyValueCache(self.geometry.layers)
 
     def finish(self, hidden: Any) -> Any:
         """What is made of the last layer's output (B, T, hidden) in the base model."""
@@ -136,6 +178,7 @@ class PortableBackbone(nn.Module):
         inputs_embeds: Any = None,
         prefix: Prefix | None = None,
         output_hidden_states: bool = False,
+        cache: KeyValueCache | None = None,
     ) -> list[Any]:
         """Hidden states, each (B, T, hidden), the last layer's last.
 
@@ -145,6 +188,8 @@ class PortableBackbone(nn.Module):
             input_ids: (B, T), or else inputs_embeds (B, T, embedding_size).
             attention_mask: (B, T), 1 for real tokens; None means that all are.
             position_ids: (B, T); None means the family's own.
+            cache: a causal model's, of the tokens read so far, which stand before the input's, and to which those are
+                added. With it the attention mask is of both, (B, cached + T), and position_ids are given.
         """
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings()(input_ids)
@@ -153,12 +198,15 @@ class PortableBackbone(nn.Module):
             position_ids = positions(self.config, inputs_embeds, input_ids, shift=0)
         if attention_mask is None and prefix is not None and prefix.mask is not None:
             attention_mask = ops.ones(inputs_embeds.shape[:2], like=inputs_embeds)
-        mask = self.make_mask(attention_mask, prefix, inputs_embeds)
+        given = ForwardPass(inputs_embeds, position_ids, attention_mask, prefix, cache)
+        mask = self.make_mask(given)
         hidden = self.embed_inputs(inputs_embeds, token_type_ids, position_ids)
         states = [hidden]
-        for index, block in enumerate(self.blocks()):
+        recompute = self.gradient_checkpointing and self.training and cache is None
+        for index, block in enumerate(self.blocks(given)):
             inputs = (hidden, mask, *(prefix.layer(index, batch) if prefix else (None, None)))
-            recompute = self.gradient_checkpointing and self.training
+            if cache is not None:
+                block = partial(block, cache=cache.layers[index])
             hidden = nn.checkpoint(block, *inputs) if recompute else block(*inputs)
             if output_hidden_states:
                 states.append(hidden)
@@ -168,13 +216,9 @@ class PortableBackbone(nn.Module):
     def keys_and_values(self, input_ids: Any) -> list[tuple[Any, Any]]:
         """What the attention of every layer reads of a text (1, T), where nothing stands before it: keys and values
         (1, heads_kv, T, head_dim)."""
-        global _recorded
-        _recorded = []
-        try:
-            self(input_ids)
-            return _recorded
-        finally:
-            _recorded = None
+        cache = self.new_cache()
+        self(input_ids, cache=cache)
+        return [layer.pair for layer in cache.layers]
 
 
 def positions(config: dict[str, Any], like: Any, input_ids: Any | None, shift: int) -> Any:
