@@ -14,46 +14,47 @@ import functools
 from typing import Any
 
 from fastprompt.backbones.bloom import alibi_slopes
+from fastprompt.drivers.torch.stock.forward_pass import AttentionCall, LayerPrefix, RecordingPass, part_of, recording
 
 import torch
 import torch.nn.functional as F
 from transformers import Cache, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-Pair = tuple[torch.Tensor, torch.Tensor]  # a layer's prefix: keys and values (B, heads, P, head_dim)
-
 
 class _PrefixAttention:
     """What comes before the stock class of a self-attention module; a family fills in `with_prefix`."""
 
     def forward(self, hidden_states: torch.Tensor, *inputs: Any, **options: Any) -> tuple[torch.Tensor, Any]:
-        if self._fastprompt_calls.recording:
-            return self._record(super().forward(hidden_states, *inputs, **options), hidden_states, *inputs, **options)
-        prefix = self._fastprompt_calls.prefix_of(self, len(hidden_states))
-        if prefix is None:
-            return super().forward(hidden_states, *inputs, **options)
-        return self.with_prefix(prefix, hidden_states, *inputs, **options), None
+        if part := part_of(self):
+            prefix = part.layer(self, len(hidden_states))
+            return self.with_prefix(prefix, hidden_states, *inputs, **options), None
+        stock = super().forward(hidden_states, *inputs, **options)
+        if recorded := recording():
+            self._record(recorded, stock[0], hidden_states, *inputs, **options)
+        return stock
 
     def _record(
-        self, stock: tuple[torch.Tensor, Any], hidden_states: torch.Tensor, *inputs: Any, **options: Any
-    ) -> tuple[torch.Tensor, Any]:
+        self, recorded: RecordingPass, stock: torch.Tensor, hidden_states: torch.Tensor, *inputs: Any, **options: Any
+    ) -> None:
         """Notes the call if a prefix of length 0 gives the stock output: a later transformers may compute otherwise."""
         empty = hidden_states.new_empty(len(hidden_states), self.num_attention_heads, 0, self.attention_head_size)
         try:
-            ours = self.with_prefix((empty, empty), hidden_states, *inputs, **options)
-            if (ours - stock[0]).abs().max() <= 1e-3 * stock[0].abs().max():
-                self._fastprompt_calls.record(self, self.num_attention_heads, self.attention_head_size)
+            ours = self.with_prefix(LayerPrefix(empty, empty), hidden_states, *inputs, **options)
+            if (ours - stock).abs().max() <= 1e-3 * stock.abs().max():
+                recorded.calls.append(AttentionCall(self, self.num_attention_heads, self.attention_head_size))
         except (AttributeError, TypeError, RuntimeError):  # other members, arguments or shapes than are known here
             pass
-        return stock
 
-    def with_prefix(self, prefix: Pair, hidden_states: torch.Tensor, *inputs: Any, **options: Any) -> torch.Tensor:
+    def with_prefix(
+        self, prefix: LayerPrefix, hidden_states: torch.Tensor, *inputs: Any, **options: Any
+    ) -> torch.Tensor:
         """The stock forward's first output, (B, T, hidden), with `prefix` before the keys and values."""
         raise NotImplementedError
 
     def attend(
         self,
-        prefix: Pair,
+        prefix: LayerPrefix,
         query: torch.Tensor,  # (B, heads, T, head_dim)
         key: torch.Tensor,
         value: torch.Tensor,
@@ -61,11 +62,11 @@ class _PrefixAttention:
         scale: float,
         prefix_bias: torch.Tensor | None = None,  # (B or 1, heads or 1, T, P), added to those of the prefix; None: 0
     ) -> torch.Tensor:
-        prefix_key, prefix_value = (x.to(key.dtype) for x in prefix)
-        key, value = torch.cat([prefix_key, key], dim=2), torch.cat([prefix_value, value], dim=2)
-        tokens, unseen = bias.shape[-1], self._fastprompt_calls.unseen(bias.dtype)
+        key = torch.cat([prefix.key.to(key.dtype), key], dim=2)
+        value = torch.cat([prefix.value.to(key.dtype), value], dim=2)
+        tokens, unseen = bias.shape[-1], prefix.unseen(bias.dtype)
         before = bias.new_zeros(1) if prefix_bias is None else prefix_bias  # 0 for the prefix, which all see
-        bias = torch.cat([before.expand(*bias.shape[:3], prefix_key.shape[2]), bias], dim=-1)
+        bias = torch.cat([before.expand(*bias.shape[:3], prefix.key.shape[2]), bias], dim=-1)
         if unseen is not None:  # but for what a shorter prefix of this row lacks
             bias = bias + F.pad(unseen, (0, tokens))
         scores = torch.matmul(query * scale, key.transpose(-1, -2)) + bias  # (B, heads, T, P + T)
@@ -76,7 +77,7 @@ class _PrefixAttention:
 class _MPNetAttention(_PrefixAttention):
     def with_prefix(
         self,
-        prefix: Pair,
+        prefix: LayerPrefix,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,  # additive (B, 1, 1 or T, T)
         position_bias: torch.Tensor | None = None,  # (B, heads, T, T)
@@ -92,7 +93,7 @@ class _MPNetAttention(_PrefixAttention):
 class _DebertaAttention(_PrefixAttention):
     def with_prefix(
         self,
-        prefix: Pair,
+        prefix: LayerPrefix,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor,  # (B, 1, T, T), 1 where query and key are real
         output_attentions: bool = False,
@@ -115,7 +116,7 @@ class _DebertaAttention(_PrefixAttention):
 class _DebertaV2Attention(_PrefixAttention):
     def with_prefix(
         self,
-        prefix: Pair,
+        prefix: LayerPrefix,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor,
         output_attentions: bool = False,
@@ -143,7 +144,7 @@ class _BloomAttention(_PrefixAttention):
 
     def with_prefix(
         self,
-        prefix: Pair,
+        prefix: LayerPrefix,
         hidden_states: torch.Tensor,
         residual: torch.Tensor,  # (B, T, hidden)
         alibi: torch.Tensor,  # (B * heads, 1, S): a head's slope times where a token stands, counted from 0
@@ -158,8 +159,8 @@ class _BloomAttention(_PrefixAttention):
         queries = keys[..., -query.shape[2] :].transpose(2, 3)  # (B, heads, T, 1)
         bias = keys - queries if attention_mask is None else keys - queries + attention_mask
         prefix_bias = None
-        if self._fastprompt_calls.prefix is not None and self._fastprompt_calls.prefix.placed:
-            length = prefix[0].shape[2]
+        if prefix.placed:
+            length = prefix.key.shape[2]
             slopes = torch.from_numpy(alibi_slopes(self.num_heads)).to(alibi).view(-1, 1, 1)
             prefix_bias = slopes * torch.arange(-length, 0, device=alibi.device) - queries  # (B, heads, T, P)
         attended = self.dense(self.attend(prefix, query, key, value, bias, self.inv_norm_factor, prefix_bias))

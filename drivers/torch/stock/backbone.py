@@ -1,33 +1,30 @@
 """Stock `transformers` encoders and decoders as backbones, the prefix entering at their attention.
 
-`past_key_values` is no way in: half of the families never take it, and gradient checkpointing drops it. Instead one
-attention function is registered in transformers' AttentionInterface, with its mask function beside it (without one the
-mask is None and padding is attended to). It prepends the layer's keys and values, widens the mask, and hands on to
-the stock scaled-dot-product attention. Families that do not call it are a matter of attention_patches.py, those with
-encoder and decoder of encoder_decoder.py.
+How it enters there is a matter of prefix_attention.py and attention_patches.py, how it travels of forward_pass.py;
+models with encoder and decoder are one of encoder_decoder.py.
 """
 
-import contextlib
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 from fastprompt.backbones.prefix import Prefix
 from fastprompt.drivers.torch.stock.attention_patches import PATCHES, patch_attention
-from fastprompt.drivers.torch.stock.prefix_attention import ATTENTION, _attention, _Calls
+from fastprompt.drivers.torch.stock.forward_pass import (
+    AttentionCall,
+    ForwardPass,
+    Pair,
+    Place,
+    RecordingPass,
+    checkpoint_contexts,
+    running,
+)
 from fastprompt.errors import CheckpointError, ConfigError
-from fastprompt.pretrained.checkpoint import Checkpoint
-from fastprompt.pretrained.family import FAMILIES, family_of, geometry
+from fastprompt.pretrained.family import family_of, geometry
 
 import torch
 import transformers
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel, DynamicCache
-from transformers.masking_utils import sdpa_mask
-from transformers.utils import logging as hf_logging
-
-AttentionInterface.register(ATTENTION, _attention)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+from transformers import DynamicCache
 
 
 class StockBackbone(nn.Module):
@@ -41,28 +38,42 @@ class StockBackbone(nn.Module):
         self.geometry = geometry(config)
         accepted = inspect.signature(model.forward).parameters
         self._takes = {name for name in ("token_type_ids", "position_ids") if name in accepted}
-        self._keeps = "use_cache" in accepted
+        self._caches = "use_cache" in accepted
         if not config.get("position_biased_input", True):  # DeBERTa without absolute positions ignores them
             self._takes.discard("position_ids")
-        self._calls = _Calls()
+        self._shapes: dict[str, tuple[int, int, int]] = {}  # part -> (layers, heads_kv, head_dim)
+        self._shares_layers = False
         self._find_attention()
 
     def _probe(self) -> dict[str, torch.Tensor]:
-        """The input of the pass in which calls are recorded."""
+        """The input of the pass in which attention is found."""
         return {"input_ids": torch.ones((1, 2), dtype=torch.long, device=next(self.model.parameters()).device)}
+
+    def _parts(self, calls: list[AttentionCall]) -> dict[str, list[AttentionCall]]:
+        """The calls of attention that take a prefix, by part."""
+        return {"": calls} if calls else {}
 
     def _find_attention(self) -> None:
         patch_attention(self.model)
-        for module in self.model.modules():
-            module.__dict__["_fastprompt_calls"] = self._calls
         training = self.model.training
         self.model.eval()
-        with torch.no_grad():
-            self.model(**self._probe(), **({"use_cache": False} if self._keeps else {}))
+        calls = self._record(self._probe())
         self.model.train(training)
-        self._calls.finish_recording()
-        if self._calls.shape is None:  # its own attention adds the mask to its scores: True and False would be 1 and 0
+        for part, found in self._parts(calls).items():
+            modules = [call.module for call in found]
+            self._shapes[part] = (len(found), found[0].heads_kv, found[0].head_dim)
+            self._shares_layers |= len(set(modules)) < len(modules)
+            for layer, module in enumerate(modules):
+                Place(part, None if self._shares_layers else layer).put_on(module)
+        if not self._shapes:  # its own attention adds the mask to its scores: True and False would be 1 and 0
             self.model.config._attn_implementation = "eager"
+
+    def _record(self, inputs: dict[str, torch.Tensor]) -> list[AttentionCall]:
+        """The calls of attention in a pass without a prefix."""
+        recorded = RecordingPass()
+        with torch.no_grad(), running(recorded):
+            self.model(**inputs, **({"use_cache": False} if self._caches else {}))
+        return recorded.calls
 
     @property
     def prefix_shape(self) -> tuple[int, int, int]:
@@ -71,7 +82,7 @@ class StockBackbone(nn.Module):
         Raises:
             CheckpointError: the family keeps an attention of its own, which takes no prefix.
         """
-        if self._calls.shape is None:
+        if "" not in self._shapes:
             kind = self.config["model_type"]
             changed = (
                 f", in transformers {transformers.__version__} not as fastprompt knows it," if kind in PATCHES else ""
@@ -80,7 +91,7 @@ class StockBackbone(nn.Module):
                 f"{kind} computes attention by itself{changed} and takes no deep prefix; "
                 f"use prompt-tuning, or an encoder such as BERT, RoBERTa or DistilBERT."
             )
-        return (len(self._calls.modules), *self._calls.shape)
+        return self._shapes[""]
 
     @property
     def gradient_checkpointing(self) -> bool:
@@ -88,7 +99,7 @@ class StockBackbone(nn.Module):
 
     @gradient_checkpointing.setter
     def gradient_checkpointing(self, on: bool) -> None:
-        if on and self._calls.shared:
+        if on and self._shares_layers:
             raise ConfigError(
                 f"{self.config['model_type']} shares one layer and takes no gradient checkpointing here; "
                 f"portable=True does."
@@ -96,7 +107,9 @@ class StockBackbone(nn.Module):
         if on and not self.model.supports_gradient_checkpointing:
             raise ConfigError(f"{self.config['model_type']} has no gradient checkpointing in transformers.")
         if on:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self.model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": checkpoint_contexts}
+            )
         else:
             self.model.gradient_checkpointing_disable()
 
@@ -114,7 +127,7 @@ class StockBackbone(nn.Module):
         """See CausalBackbone.new_cache."""
         return DynamicCache()
 
-    def keys_and_values(self, input_ids: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def keys_and_values(self, input_ids: torch.Tensor) -> list[Pair]:
         """See PortableBackbone.keys_and_values.
 
         Raises:
@@ -124,14 +137,10 @@ class StockBackbone(nn.Module):
             cache = self.new_cache()
             self(input_ids, cache=cache)
             return [(layer.keys, layer.values) for layer in cache.layers]
-        self._calls.kept = []
-        try:
-            self(input_ids)
-            if not self._calls.kept:
-                raise ConfigError(f"{self.config['model_type']} does not show its keys and values; use init='random'.")
-            return self._calls.kept
-        finally:
-            self._calls.kept = None
+        pairs = [call.pair for call in self._record({"input_ids": input_ids})]
+        if not pairs or None in pairs:
+            raise ConfigError(f"{self.config['model_type']} does not show its keys and values; use init='random'.")
+        return pairs
 
     def forward(
         self,
@@ -146,74 +155,17 @@ class StockBackbone(nn.Module):
     ) -> list[torch.Tensor]:
         """Hidden states, the last one last, each (B, T, hidden); see PortableBackbone.forward and, with a cache,
         CausalBackbone.forward."""
-        keeping = {"use_cache": cache is not None, "past_key_values": cache} if self._keeps else {}
+        caching = {"use_cache": cache is not None, "past_key_values": cache} if self._caches else {}
         optional = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         if position_ids is not None and "position_ids" not in self._takes:
             raise ConfigError(f"{self.config['model_type']} takes no position_ids: shifted positions cannot be had.")
-        self._calls.start(prefix)
-        output = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            output_hidden_states=output_hidden_states,
-            **keeping,
-            **{name: value for name, value in optional.items() if value is not None and name in self._takes},
-        )
+        with running(ForwardPass({"": prefix})):
+            output = self.model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                inputs_embeds=inputs_embeds,
+                output_hidden_states=output_hidden_states,
+                **caching,
+                **{name: value for name, value in optional.items() if value is not None and name in self._takes},
+            )
         return [*(output.hidden_states or ())[:-1], output.last_hidden_state]
-
-
-def load_backbone(
-    checkpoint: Checkpoint, config: dict[str, Any], backbone: type[StockBackbone] = StockBackbone
-) -> StockBackbone:
-    """The stock base model of `checkpoint`, in float32, with `config` in place of its own config.json.
-
-    Raises:
-        CheckpointError: transformers does not know the family, it is an encoder-decoder that fastprompt does not know,
-            or the weights do not fit the configuration.
-    """
-    checkpoint.tensors(only=())  # refuses pickles and cut files with a line of our own
-    options = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
-    try:
-        stock = AutoConfig.for_model(config["model_type"], **options)
-        kind = AutoModel._model_mapping[type(stock)]
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(f"transformers knows no base model of the type {config['model_type']!r}.") from error
-    if stock.is_encoder_decoder and not checkpoint.family.encoder_decoder:
-        known = ", ".join(name for name, family in FAMILIES.items() if family.encoder_decoder)
-        raise CheckpointError(
-            f"{checkpoint.name} is a {checkpoint.model_type} model; of encoder-decoders fastprompt knows {known}."
-        )
-    # The pooler, where there is one, belongs to our head.
-    pooler = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind.__init__).parameters else {}
-    with _quiet():
-        model, report = kind.from_pretrained(
-            checkpoint.directory,
-            config=stock,
-            attn_implementation=ATTENTION,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below
-            **pooler,
-        )
-    # What it does not find, transformers draws at random.
-    for name in sorted(name for name in report["missing_keys"] if "pooler" not in name):
-        raise CheckpointError(f"{checkpoint.name} lacks the tensor {name}; is it a {checkpoint.model_type} model?")
-    for name, found, wanted in sorted(report["mismatched_keys"]):
-        raise CheckpointError(
-            f"{checkpoint.name}: {name} has the shape {tuple(found)}, config.json asks for {tuple(wanted)}."
-        )
-    return backbone(model, config)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar and its report on head weights, which we read ourselves."""
-    level, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bar:
-            hf_logging.enable_progress_bar()

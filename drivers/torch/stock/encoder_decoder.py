@@ -5,18 +5,16 @@ decoder's to the encoder's states (cross-attention). Each has keys and values of
 position: none of BART's are taken, and T5's bias, which says what a distance is worth, is 0 for it.
 """
 
-from typing import Any
-
 from fastprompt.backbones.prefix import Prefix
-from fastprompt.drivers.torch.stock import backbone as stock
+from fastprompt.drivers.torch.stock.backbone import StockBackbone
+from fastprompt.drivers.torch.stock.forward_pass import AttentionCall, ForwardPass, running
 from fastprompt.errors import CheckpointError
-from fastprompt.pretrained.checkpoint import Checkpoint
 
 import torch
 from transformers import DynamicCache, EncoderDecoderCache, __version__
 
-# part -> queries and keys of its attention in the recording pass, over 2 tokens of the encoder and 3 of the decoder
-_LENGTHS = {"encoder": (2, 2), "decoder": (3, 3), "cross": (3, 2)}
+# part -> queries and keys of its attention in the probing pass, over 2 tokens of the encoder and 3 of the decoder
+PARTS = {"encoder": (2, 2), "decoder": (3, 3), "cross": (3, 2)}
 
 
 class _Cache(EncoderDecoderCache):
@@ -27,24 +25,24 @@ class _Cache(EncoderDecoderCache):
         self.encoder_states: torch.Tensor | None = None
 
 
-class EncoderDecoderBackbone(stock.StockBackbone):
+class EncoderDecoderBackbone(StockBackbone):
     def _probe(self) -> dict[str, torch.Tensor]:
         read = super()._probe()
         return {**read, "decoder_input_ids": read["input_ids"].new_ones((1, 3))}
 
-    def _find_attention(self) -> None:
-        super()._find_attention()
-        self._parts = {part: self._calls.of_lengths(*lengths) for part, lengths in _LENGTHS.items()}
-        if not all(calls.modules for calls in self._parts.values()):  # its masks would be none either
+    def _parts(self, calls: list[AttentionCall]) -> dict[str, list[AttentionCall]]:
+        found = {part: [call for call in calls if call.lengths == lengths] for part, lengths in PARTS.items()}
+        if not all(found.values()):  # its masks would be none either
             raise CheckpointError(
                 f"transformers {__version__} computes {self.config['model_type']}'s attention not as fastprompt knows "
                 f"it, by a call of AttentionInterface; 5.23 does."
             )
+        return found
 
     @property
     def prefix_shapes(self) -> dict[str, tuple[int, int, int]]:
         """(layers, heads_kv, head_dim) of each part."""
-        return {part: (len(calls.modules), *calls.shape) for part, calls in self._parts.items()}
+        return dict(self._shapes)
 
     def new_cache(self) -> _Cache:
         """An empty cache for `forward`."""
@@ -70,24 +68,18 @@ class EncoderDecoderBackbone(stock.StockBackbone):
             cache: of the same batch, to which what is read is added; with it decoder_input_ids are those not yet read,
                 and the encoder reads once.
         """
-        for part, calls in self._parts.items():
-            calls.start((prefix or {}).get(part))
         read = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
         if cache is not None and cache.encoder_states is not None:
             read = {"encoder_outputs": (cache.encoder_states,)}
-        output = self.model(
-            **read,
-            attention_mask=attention_mask,
-            decoder_input_ids=decoder_input_ids,
-            use_cache=cache is not None,
-            past_key_values=cache,
-            output_hidden_states=output_hidden_states,
-        )
+        with running(ForwardPass(prefix or {})):
+            output = self.model(
+                **read,
+                attention_mask=attention_mask,
+                decoder_input_ids=decoder_input_ids,
+                use_cache=cache is not None,
+                past_key_values=cache,
+                output_hidden_states=output_hidden_states,
+            )
         if cache is not None:
             cache.encoder_states = output.encoder_last_hidden_state
         return [*(output.decoder_hidden_states or ())[:-1], output.last_hidden_state]
-
-
-def load_backbone(checkpoint: Checkpoint, config: dict[str, Any]) -> EncoderDecoderBackbone:
-    """See `drivers.torch.stock.backbone.load_backbone`."""
-    return stock.load_backbone(checkpoint, config, EncoderDecoderBackbone)
