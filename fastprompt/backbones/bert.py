@@ -6,7 +6,8 @@ from typing import Any
 from fastprompt.backbones.cache import LayerCache
 from fastprompt.backbones.portable import ForwardPass, PortableBackbone, activation, attend, split_heads
 from fastprompt.framework import nn
-from fastprompt.pretrained.family import family_of, padding_id
+from fastprompt.pretrained.families import family_of
+from fastprompt.pretrained.geometry import padding_id
 
 
 class BertEmbeddings(nn.Module):

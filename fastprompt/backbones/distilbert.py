@@ -6,7 +6,7 @@ from typing import Any
 from fastprompt.backbones.cache import LayerCache
 from fastprompt.backbones.portable import ForwardPass, PortableBackbone, activation, attend, split_heads
 from fastprompt.framework import nn
-from fastprompt.pretrained.family import padding_id
+from fastprompt.pretrained.geometry import padding_id
 
 _EPS = 1e-12  # fixed in the stock model
 

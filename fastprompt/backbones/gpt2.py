@@ -75,7 +75,7 @@ class Backbone(CausalBackbone):
         for name, value in usual.items():
             if config.get(name, value) != value:
                 raise CheckpointError(
-                    f"config.json asks for {name}={config[name]}, which the portable definition has not; use torch."
+                    f"config.json asks for {name}={config[name]}, which the portable definition lacks; use torch."
                 )
         sizes = self.geometry
         self.wte = nn.Embedding(config["vocab_size"], sizes.hidden_size)

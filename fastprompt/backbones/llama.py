@@ -10,12 +10,9 @@ from typing import Any
 from fastprompt.backbones.cache import LayerCache
 from fastprompt.backbones.portable import ForwardPass, activation, attend, split_heads
 from fastprompt.backbones.portable_causal import CausalBackbone
+from fastprompt.backbones.rotary import Rotation, rope_frequencies, rotate, rotation_at
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
-
-import numpy
-
-Rotation = tuple[Any, Any]  # cosines and sines, (B, 1, T, head_dim) each
 
 
 class RMSNorm(nn.Module):
@@ -30,13 +27,6 @@ class RMSNorm(nn.Module):
     def forward(self, x: Any) -> Any:
         square = ops.sum(x * x, axis=-1) * (1.0 / self.width)
         return x * ops.reshape((square + self.eps) ** -0.5, (*x.shape[:-1], 1)) * self.weight
-
-
-def rotate(x: Any, rotation: Rotation) -> Any:
-    """(B, heads, T, head_dim) turned by its positions, halves paired as Hugging Face's checkpoints have them."""
-    cos, sin = rotation
-    half = x.shape[-1] // 2
-    return x * cos + ops.cat([x[..., half:] * -1.0, x[..., :half]], axis=3) * sin
 
 
 class LlamaAttention(nn.Module):
@@ -111,7 +101,12 @@ class Backbone(CausalBackbone):
         head_dim = self.geometry.head_dim
         self.layers = nn.ModuleList([LlamaLayer(config, head_dim) for _ in range(config["num_hidden_layers"])])
         self.norm = RMSNorm(config["hidden_size"], config.get("rms_norm_eps", 1e-6))
-        self._frequencies = rope_frequencies(config, head_dim)
+        if config.get("use_sliding_window"):
+            raise CheckpointError(
+                "config.json asks for use_sliding_window, which the portable definition lacks; use torch."
+            )
+        settings = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        self._frequencies = rope_frequencies(settings, head_dim, config.get("rope_theta", 10000.0))
 
     def word_embeddings(self) -> Any:
         return self.embed_tokens
@@ -120,38 +115,8 @@ class Backbone(CausalBackbone):
         return inputs_embeds
 
     def blocks(self, given: ForwardPass) -> list[Callable]:
-        batch, length = given.position_ids.shape
-        steps = ops.reshape(ops.cast_like(given.position_ids, given.inputs_embeds), (batch, 1, length, 1))
-        half = steps * ops.tensor(self._frequencies.reshape(1, 1, 1, -1), like=given.inputs_embeds)
-        angles = ops.cat([half, half], axis=3)  # (B, 1, T, head_dim)
-        rotation = (ops.cos(angles), ops.sin(angles))
+        rotation = rotation_at(given.position_ids, self._frequencies, like=given.inputs_embeds)
         return [partial(layer, rotation=rotation) for layer in self.layers]
 
     def finish(self, hidden: Any) -> Any:
         return self.norm(hidden)
-
-
-def rope_frequencies(config: dict[str, Any], head_dim: int) -> numpy.ndarray:
-    """The angle of a step, of each pair of a head's numbers: (head_dim / 2,) float32.
-
-    Stretched for longer texts than a model was first trained on they are divided by a factor ("linear"), or, as Llama
-    3.1 has it ("llama3"), those alone that turn too seldom within the first training's texts.
-
-    Raises:
-        CheckpointError: config.json asks for others.
-    """
-    settings = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = settings.get("rope_type", settings.get("type", "default"))
-    if kind not in ("default", "linear", "llama3") or config.get("use_sliding_window"):
-        asked = "use_sliding_window" if config.get("use_sliding_window") else f"rope_type {kind!r}"
-        raise CheckpointError(f"config.json asks for {asked}, which the portable definition has not; use torch.")
-    theta = settings.get("rope_theta", config.get("rope_theta", 10000.0))
-    frequencies = 1.0 / theta ** (numpy.arange(0, head_dim, 2) / head_dim)
-    if kind == "linear":
-        frequencies = frequencies / settings["factor"]
-    if kind == "llama3":
-        low, high = settings["low_freq_factor"], settings["high_freq_factor"]
-        turns = settings["original_max_position_embeddings"] * frequencies / (2 * numpy.pi)
-        kept = numpy.clip((turns - low) / (high - low), 0, 1)
-        frequencies = kept * frequencies + (1 - kept) * frequencies / settings["factor"]
-    return frequencies.astype("float32")

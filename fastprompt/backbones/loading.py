@@ -6,16 +6,7 @@ from typing import Any
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import backend, driver_module, frameworks_with, has, nn
 from fastprompt.pretrained.checkpoint import Checkpoint
-from fastprompt.pretrained.family import FAMILIES
-
-# what a dropout rate of hidden states, and of attention probabilities, is called in config.json
-_HIDDEN_DROPOUT = (
-    *("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout", "activation_dropout", "dropout_rate"),
-    *("hidden_dropout", "embd_pdrop", "resid_pdrop"),
-    *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"),  # the heads', which follow
-    *("qa_dropout", "summary_last_dropout", "pooler_dropout", "cls_dropout"),
-)
-_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
+from fastprompt.pretrained.families import FAMILIES
 
 
 def load_backbone(
@@ -35,15 +26,17 @@ def load_backbone(
         CheckpointError: the family has no portable definition, or its weights are missing, cut or of other shapes.
         ConfigError: the family has one rate for both.
     """
-    config = dict(checkpoint.config)
-    if attention_probs_dropout_prob is not None and "dropout_rate" in config:
+    config, family = dict(checkpoint.config), checkpoint.family
+    if attention_probs_dropout_prob is not None and not family.attention_dropout:
         raise ConfigError(
             f"{checkpoint.model_type} has one dropout rate for hidden states and attention; "
             f"leave attention_probs_dropout_prob off."
         )
-    for names, rate in ((_HIDDEN_DROPOUT, hidden_dropout_prob), (_ATTENTION_DROPOUT, attention_probs_dropout_prob)):
+    known = checkpoint.model_type in FAMILIES  # of another the record's names are guesses
+    rates = ((family.hidden_dropout, hidden_dropout_prob), (family.attention_dropout, attention_probs_dropout_prob))
+    for names, rate in rates:
         if rate is not None:
-            config.update({name: rate for name in names if name in config or name == names[0]})
+            config.update({name: rate for name in names if known or name in config or name == names[0]})
     if has("stock") and not portable:
         return driver_module("stock").load_backbone(checkpoint, config)
     return _load_portable(checkpoint, config)

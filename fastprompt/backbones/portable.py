@@ -8,7 +8,8 @@ from fastprompt.backbones.cache import KeyValueCache, LayerCache, prepend
 from fastprompt.backbones.prefix import Prefix
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
-from fastprompt.pretrained.family import family_of, geometry, padding_id
+from fastprompt.pretrained.families import family_of
+from fastprompt.pretrained.geometry import geometry, padding_id
 
 import numpy
 

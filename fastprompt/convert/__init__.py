@@ -1,4 +1,4 @@
-"""Doors to and from the prompts of other tools. No framework is needed, but torch to read a torch pickle."""
+"""Conversion from and to the prompts of other tools. No framework is needed, except torch to read a torch pickle."""
 
 import importlib
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def import_prompt(
     """
     source, output = _folders(source, output)
     refuse_to_replace(output, (prompt_file.CONFIG_FILE, prompt_file.TENSOR_FILE), overwrite)
-    saved = _door(kind, "read")(source, Checkpoint(model_name_or_path))
+    saved = _converter(kind, "read")(source, Checkpoint(model_name_or_path))
     prompt_file.write_saved(saved, output)
     return output
 
@@ -59,16 +59,16 @@ def export_prompt(
     saved.check_backbone(checkpoint)
     if output.resolve() == checkpoint.directory.resolve():
         raise ConfigError(f"{output} is the backbone's own folder; choose another folder.")
-    files = _door(kind, "write")(saved, checkpoint)
+    files = _converter(kind, "write")(saved, checkpoint)
     refuse_to_replace(output, tuple(files), overwrite)
     make_folder(output)
     write_whole({output / name: content for name, content in files.items()})
     return output
 
 
-def _door(kind: str, name: str) -> Callable:
+def _converter(kind: str, name: str) -> Callable:
     if kind not in KINDS:
-        raise ConfigError(f"There is no door {kind!r}; there are {', '.join(KINDS)}.")
+        raise ConfigError(f"Prompts of {kind!r} cannot be converted; known tools are {', '.join(KINDS)}.")
     return getattr(importlib.import_module(f"fastprompt.convert.{KINDS[kind]}"), name)
 
 

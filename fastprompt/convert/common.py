@@ -1,4 +1,4 @@
-"""What the doors share: taking apart another tool's tensors and settings, refused by name where they do not fit."""
+"""What converters share: taking apart another tool's tensors and settings, refused by name where they do not fit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.methods.base import MethodConfig
 from fastprompt.pretrained.checkpoint import Checkpoint
-from fastprompt.pretrained.family import geometry
+from fastprompt.pretrained.geometry import geometry
 from fastprompt.saving.prompt_file import SavedPrompt
 
 import numpy
@@ -62,20 +62,12 @@ def label_names(checkpoint: Checkpoint, count: int, settings: Mapping[str, Any] 
     return [f"LABEL_{index}" for index in range(count)]
 
 
-# family.head -> the layers of a classification head but a pooler, in order; the last one's rows are the classes
-_HEADS = {
-    "bert": ("classifier",),
-    "albert": ("classifier",),
-    "roberta": ("classifier.dense", "classifier.out_proj"),
-    "electra": ("classifier.dense", "classifier.out_proj"),
-    "distilbert": ("pre_classifier", "classifier"),
-}
-
-
 def _head_names(checkpoint: Checkpoint, path: Path) -> list[str]:
-    if checkpoint.family.head not in _HEADS:
-        raise CheckpointError(f"{path}: {checkpoint.model_type} has a head that this door does not know.")
-    return [f"{layer}.{part}" for layer in _HEADS[checkpoint.family.head] for part in ("weight", "bias")]
+    """The tensors of the family's classification head but a pooler's, in order."""
+    layers = checkpoint.family.heads.layers
+    if not layers:
+        raise CheckpointError(f"{path}: the classification head of {checkpoint.model_type} cannot be converted yet.")
+    return [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
 
 
 def _own_head(checkpoint: Checkpoint, names: list[str]) -> dict[str, numpy.ndarray]:

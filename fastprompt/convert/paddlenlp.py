@@ -14,7 +14,7 @@ from fastprompt.methods.layout import from_halves, to_halves
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.projection import project
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json
-from fastprompt.pretrained.family import geometry
+from fastprompt.pretrained.geometry import geometry
 from fastprompt.saving.files import as_json
 from fastprompt.saving.prompt_file import SavedPrompt, describe
 

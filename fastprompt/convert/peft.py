@@ -21,13 +21,13 @@ from fastprompt.convert.common import (
     whole_head,
 )
 from fastprompt.errors import CheckpointError
-from fastprompt.methods.base import DeepConfig, MethodConfig
+from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.layout import from_chunks, to_chunks
 from fastprompt.methods.p_tuning.config import PTuningConfig
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.prompt_tuning.config import PromptTuningConfig
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
-from fastprompt.pretrained.family import geometry
+from fastprompt.pretrained.geometry import geometry
 from fastprompt.saving.files import as_json
 from fastprompt.saving.prompt_file import SavedPrompt, describe
 
@@ -35,6 +35,8 @@ from safetensors.numpy import save
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX, PROMPT, P_TUNING = "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"
+# A shallow prompt of another method is no prompt tuning, though its file looks alike.
+_KINDS = {PTuningV2Config: PREFIX, PromptTuningConfig: PROMPT, PTuningConfig: P_TUNING}
 TASKS = {"SEQ_CLS": "sequence_classification", "CAUSAL_LM": "causal_lm"}
 _HEAD = "base_model."  # before the names of modules_to_save
 
@@ -69,7 +71,8 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
         prompt = {"embedding": take(tensors, "prompt_embeddings", (length, width), path)}
     head = {}
     if task == "SEQ_CLS":
-        if checkpoint.family.head in ("bert", "albert") and not _has_pooler(checkpoint):
+        pooler = checkpoint.family.heads.pooler
+        if pooler and not checkpoint.tensors(only={f"{pooler}.weight"}):
             raise CheckpointError(f"{checkpoint.name} has no pooler: PEFT drew one at random and did not save it.")
         head = take_head(tensors, checkpoint, path)
     if tensors:
@@ -111,29 +114,34 @@ def _config(kind: str, length: int, settings: dict[str, Any], path: Path, pooled
     )
 
 
-def _has_pooler(checkpoint: Checkpoint) -> bool:
-    return bool(checkpoint.tensors(only={"pooler.dense.weight", "pooler.weight"}))
+def _kind_for(saved: SavedPrompt) -> str:
+    """The kind of adapter that a prompt becomes.
+
+    Raises:
+        CheckpointError: PEFT has no such method, task, positions or pooling.
+    """
+    config = saved.config
+    if saved.task not in TASKS.values():
+        known = " and ".join(TASKS.values())
+        raise CheckpointError(
+            f"{saved.directory} is for {saved.task}; prompts for {known} can be written for PEFT so far."
+        )
+    kind = _KINDS.get(type(config))
+    if kind is None:
+        raise refuse(saved, "PEFT", f"prompt for {config.method}")
+    if kind == PREFIX and not config.shift_positions:
+        raise refuse(saved, "PEFT", "prefix that leaves the tokens' positions alone (shift_positions=False)")
+    pooling = "first" if kind == PREFIX else "prompt"
+    if saved.task == "sequence_classification" and config.pooling != pooling:
+        raise refuse(saved, "PEFT", f"pooling {config.pooling!r} for {config.method}, only {pooling!r}")
+    return kind
 
 
 def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
     """The files of an adapter's folder, by name."""
-    config, sizes = saved.config, prefix_sizes(checkpoint)
-    if saved.task not in TASKS.values():
-        raise refuse(saved, "PEFT", f"door of ours for the task {saved.task}")
-    if not config.has_prompt:
-        raise refuse(saved, "PEFT", f"prompt for {config.method}")
+    kind, config, sizes = _kind_for(saved), saved.config, prefix_sizes(checkpoint)
     classifies = saved.task == "sequence_classification"
-    if isinstance(config, DeepConfig):
-        if not config.shift_positions:
-            raise refuse(saved, "PEFT", "prefix that leaves the tokens' positions alone (shift_positions=False)")
-        if classifies and config.pooling != "first":
-            raise refuse(saved, "PEFT", f"pooling {config.pooling!r} behind a prefix")
-        kind, rows = PREFIX, to_chunks(saved.tensors["key"], saved.tensors["value"])
-    else:
-        if classifies and config.pooling != "prompt":
-            raise refuse(saved, "PEFT", f"pooling {config.pooling!r} behind a shallow prompt, only 'prompt'")
-        kind = P_TUNING if isinstance(config, PTuningConfig) else PROMPT
-        rows = saved.tensors["embedding"]
+    rows = to_chunks(saved.tensors["key"], saved.tensors["value"]) if kind == PREFIX else saved.tensors["embedding"]
     prompt_names = ("key", "value", "embedding")
     head = {n: x for n, x in saved.tensors.items() if n not in prompt_names and not n.startswith("prompt.")}
     if pooler := next((name for name in head if "pooler" in name), None):

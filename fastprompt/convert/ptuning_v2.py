@@ -22,7 +22,7 @@ from fastprompt.methods.layout import from_chunks, to_chunks
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.projection import project
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
-from fastprompt.pretrained.family import geometry
+from fastprompt.pretrained.geometry import geometry
 from fastprompt.saving.files import as_json
 from fastprompt.saving.prompt_file import SavedPrompt, describe
 

@@ -30,7 +30,7 @@ class PromptModel(nn.Module):
     Make one with `from_pretrained`.
 
     Attributes:
-        task: its name, in prompt files and in `models.heads.HEADS`.
+        task: its name, in prompt files and in a family's record.
         pools: whether its head reads one vector of an example; else it reads every token's.
         outputs: the names of the head's outputs where the task fixes them.
         fills_blanks: whether its texts stand in templates with a blank.
@@ -178,8 +178,7 @@ class PromptModel(nn.Module):
 
     def make_head(self) -> Any:
         """The module that makes the task's outputs of the backbone's states."""
-        family, config = self.backbone.family, self.backbone.config
-        return make_head(self.task, family.head, config, self.backbone.geometry.hidden_size, self.num_labels)
+        return make_head(self.task, self.backbone.config, self.backbone.geometry.hidden_size, self.num_labels)
 
     def is_frozen_head(self, name: str) -> bool:
         """Whether a tensor of the head is pretrained and no more to be tuned than the backbone.

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastprompt.backbones.portable import activation
 from fastprompt.framework import nn, ops
+from fastprompt.pretrained.families import family_of
 
 
 def dropout_rate(config: dict[str, Any], name: str) -> float:
@@ -190,13 +191,14 @@ class PredictionHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(hidden, hidden, bias=config.get("classifier_bias", False))
         self.norm = nn.LayerNorm(hidden, eps=config.get("norm_eps", 1e-5), bias=config.get("norm_bias", False))
+        self.activation = activation(config.get("classifier_activation", "gelu"))
 
     def forward(self, states: Any) -> Any:
-        return self.norm(ops.gelu(self.dense(states)))
+        return self.norm(self.activation(self.dense(states)))
 
 
 class ModernBertHead(LinearHead):
-    """ModernBERT, every task: dense, gelu, norm, dropout, classifier."""
+    """ModernBERT, every task: dense, activation, norm, dropout, classifier."""
 
     def __init__(self, config: dict[str, Any], hidden: int, num_labels: int) -> None:
         super().__init__({"classifier_dropout": 0.0, **config}, hidden, num_labels)
@@ -228,49 +230,24 @@ class DistilBertSpanHead(SpanHead):
         return super().forward(self.dropout(states))
 
 
-# task -> family, by its `Family.head` -> head
-HEADS: dict[str, dict[str, type[nn.Module]]] = {
-    "sequence_classification": {
-        "bert": PooledHead,
-        "roberta": DenseTanhHead,
-        "distilbert": DistilBertHead,
-        "electra": DenseGeluHead,
-        "albert": AlbertHead,
-        "modernbert": ModernBertHead,
-        "deberta": DebertaHead,
-        "causal": ScoreHead,
-        "others": LinearHead,
-    },
-    "token_classification": {
-        "distilbert": DistilBertTokenHead,
-        "albert": AlbertTokenHead,
-        "modernbert": ModernBertHead,
-        "others": LinearHead,
-    },
-    "question_answering": {
-        "distilbert": DistilBertSpanHead,
-        "modernbert": ModernBertHead,
-        "others": SpanHead,
-    },
-    "multiple_choice": {
-        "bert": PooledHead,
-        "roberta": RobertaChoiceHead,
-        "distilbert": DistilBertHead,
-        "electra": SummaryHead,
-        "albert": AlbertHead,
-        "modernbert": ModernBertHead,
-        "deberta": DebertaHead,
-        "others": LinearHead,
-    },
+HEADS: dict[str, type[nn.Module]] = {
+    kind.__name__: kind
+    for kind in (
+        *(LinearHead, PooledHead, ScoreHead, SpanHead),
+        *(DenseTanhHead, RobertaChoiceHead),
+        *(DistilBertHead, DistilBertTokenHead, DistilBertSpanHead),
+        *(DenseGeluHead, SummaryHead),
+        *(AlbertHead, AlbertTokenHead),
+        *(DebertaHead, ModernBertHead),
+    )
 }
 
 
-def make_head(task: str, family_head: str, config: dict[str, Any], hidden: int, num_labels: int) -> nn.Module:
-    """The head of `task` for a family.
+def make_head(task: str, config: dict[str, Any], hidden: int, num_labels: int) -> nn.Module:
+    """The head that a family's record names for a task.
 
     Args:
-        family_head: its `Family.head`.
-        config: its config.json, for dropout rates.
+        task: a field of `fastprompt.pretrained.family.Heads`.
+        config: the backbone's config.json, for its family and dropout rates.
     """
-    layouts = HEADS[task]
-    return layouts.get(family_head, layouts["others"])(config, hidden, num_labels)
+    return HEADS[getattr(family_of(config["model_type"]).heads, task)](config, hidden, num_labels)

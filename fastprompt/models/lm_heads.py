@@ -12,7 +12,9 @@ from fastprompt.backbones.portable import activation
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
 from fastprompt.pretrained.checkpoint import Checkpoint
-from fastprompt.pretrained.family import LAYOUTS, Layout, geometry
+from fastprompt.pretrained.families import FAMILIES
+from fastprompt.pretrained.family import MaskedLMLayout
+from fastprompt.pretrained.geometry import geometry
 
 import numpy
 
@@ -26,14 +28,16 @@ class MaskedLMHead(nn.Module):
         width: of the word embeddings.
     """
 
-    def __init__(self, layout: Layout, config: dict[str, Any], hidden: int, width: int) -> None:
+    def __init__(self, layout: MaskedLMLayout, config: dict[str, Any], hidden: int, width: int) -> None:
         super().__init__()
         self.layout = layout
-        eps = layout.eps or config.get("layer_norm_eps", 1e-12)
+        eps = config.get(layout.eps, 1e-12) if isinstance(layout.eps, str) else layout.eps
         self.activation: Callable = activation(config.get(layout.activation or "", "gelu"))
-        _place(self, layout.dense, nn.Linear(hidden, width))
-        _place(self, layout.norm, nn.LayerNorm(width, eps=eps))
-        _place(self, layout.bias, nn.parameter((config["vocab_size"],)))
+        _place(self, layout.dense, nn.Linear(hidden, width, bias=layout.has_bias("dense", config)))
+        _place(self, layout.norm, nn.LayerNorm(width, eps=eps, bias=layout.has_bias("norm", config)))
+        self.has_bias = layout.has_bias("bias", config)
+        if self.has_bias:
+            _place(self, layout.bias, nn.parameter((config["vocab_size"],)))
 
     def forward(self, states: Any, embeddings: Any, words: numpy.ndarray | None = None) -> Any:
         """Scores (B, vocab_size), or (B, K) of `words`.
@@ -43,10 +47,10 @@ class MaskedLMHead(nn.Module):
             embeddings: the backbone's word embedding layer.
             words: (K,) ids; None: all of the vocabulary.
         """
-        weight, bias = embeddings.weight, _find(self, self.layout.bias)
+        weight, bias = embeddings.weight, _find(self, self.layout.bias) if self.has_bias else None
         if words is not None:
             weight = embeddings(ops.tensor(words, like=states))
-            bias = ops.take_rows(bias, words.tolist())
+            bias = None if bias is None else ops.take_rows(bias, words.tolist())
         states = _find(self, self.layout.norm)(self.activation(_find(self, self.layout.dense)(states)))
         return ops.linear(states, ops.cast_like(weight, states), bias)
 
@@ -111,11 +115,11 @@ def make_lm_head(checkpoint: Checkpoint, backbone: Any) -> "MaskedLMHead | Vocab
     sizes = geometry(checkpoint.config)
     if checkpoint.family.causal or checkpoint.family.encoder_decoder:
         return _make_vocabulary_head(checkpoint, backbone)
-    layout = LAYOUTS.get(checkpoint.family.head)
+    layout = checkpoint.family.masked_lm
     if layout is None:
         raise CheckpointError(
             f"{checkpoint.name} is a {checkpoint.model_type} model, whose masked-LM head fastprompt does not know; "
-            f"known are those of {', '.join(LAYOUTS)}."
+            f"known are those of {', '.join(name for name, family in FAMILIES.items() if family.masked_lm)}."
         )
     if not checkpoint.config.get("tie_word_embeddings", True):
         raise CheckpointError(

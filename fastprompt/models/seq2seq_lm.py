@@ -8,7 +8,7 @@ from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.models.language_model import LanguageModel, Reader
 from fastprompt.models.outputs import ModelOutput
-from fastprompt.pretrained.family import padding_id
+from fastprompt.pretrained.geometry import padding_id
 
 import numpy
 

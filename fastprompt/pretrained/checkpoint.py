@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.errors import CheckpointError
-from fastprompt.pretrained.family import Family, family_of
+from fastprompt.pretrained.families import family_of
+from fastprompt.pretrained.family import Family
 
 import ml_dtypes  # noqa: F401 - teaches NumPy the name "bfloat16", which safetensors asks it for
 import numpy

@@ -1,9 +1,52 @@
-"""What differs between model families, apart from their layers: names in checkpoints and in config.json."""
+"""The record of a model family: what differs between families apart from their layers."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from fastprompt.errors import CheckpointError
+
+@dataclass(frozen=True)
+class Heads:
+    """A family's task heads.
+
+    Args:
+        sequence_classification, token_classification, question_answering, multiple_choice: the class under
+            `fastprompt.models.heads` that lays the task's head out as transformers does.
+        layers: the classification head's layers in a checkpoint, in order, without a pooler; the last one's rows are
+            the classes. Empty: prompts of other tools on this family cannot be converted.
+        pooler: the base model's layer that the classification head reads through, where it has one.
+    """
+
+    sequence_classification: str = "LinearHead"
+    token_classification: str = "LinearHead"
+    question_answering: str = "SpanHead"
+    multiple_choice: str = "LinearHead"
+    layers: tuple[str, ...] = ()
+    pooler: str | None = None
+
+
+@dataclass(frozen=True)
+class MaskedLMLayout:
+    """Names of a masked language model's head in a checkpoint.
+
+    Args:
+        dense, norm: its layer and its norm; bias: the vocabulary's.
+        activation: the key of its activation in config.json; None where it is always gelu.
+        eps: the key of the norm's epsilon in config.json, or the number that is fixed in the stock model.
+        biases: part -> the key in config.json that says whether it is there, and what holds without the key: "dense"
+            and "norm" for the biases of those two, "bias" for the vocabulary's. What is not named is always there.
+    """
+
+    dense: str
+    norm: str
+    bias: str
+    activation: str | None = None
+    eps: str | float = "layer_norm_eps"
+    biases: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+
+    def has_bias(self, part: str, config: Mapping[str, Any]) -> bool:
+        """Whether the head that a config.json describes has the bias of "dense", of "norm", or the vocabulary's."""
+        return config.get(*self.biases[part]) if part in self.biases else True
 
 
 @dataclass(frozen=True)
@@ -12,23 +55,29 @@ class Family:
 
     Args:
         prefix: what stands before the base model's names in a checkpoint with a head ("bert.").
-        head: whose layout its tasks' heads have, a key in `models.heads.HEADS`.
-        portable: module under `fastprompt.backbones` that defines it for paddle and jittor.
+        heads: its task heads.
+        masked_lm: its masked language model's head; None where fastprompt does not know it, or it has none.
+        portable: the module under `fastprompt.backbones` that defines it for every framework; None: torch alone has it.
+        hidden_dropout, attention_dropout: keys in config.json of the dropout rates of hidden states (the heads' among
+            them) and of attention probabilities; no key for the latter where one rate is for both.
         positions_follow_padding: positions count real tokens only, from padding_idx + 1 on (RoBERTa).
         token_types: whether it takes token_type_ids.
         pooler_in_head: its pooler belongs to the classification head, not to the base model (DeBERTa).
-        causal: a token sees those before it and none behind it.
+        causal: a token attends to itself and those before it only.
         alibi: scores fall with distance, counted by the attention mask; it takes no position_ids (BLOOM).
         tied: whether its vocabulary head is tied to the word embeddings where config.json does not say.
         encoder_decoder: a decoder attends to the text that an encoder has read; its prefix may have three parts.
-        distances: it knows no positions but only how far apart tokens stand, and so no last one (T5).
+        distances: it has no absolute positions, only distances between tokens, and so no last position (T5).
         scales_states: states are divided by the square root of their width before a tied vocabulary head, where
             config.json does not say (T5).
     """
 
     prefix: str
-    head: str = "others"
+    heads: Heads = field(default_factory=Heads)
+    masked_lm: MaskedLMLayout | None = None
     portable: str | None = None
+    hidden_dropout: tuple[str, ...] = ("hidden_dropout_prob", "classifier_dropout")
+    attention_dropout: tuple[str, ...] = ("attention_probs_dropout_prob",)
     positions_follow_padding: bool = False
     token_types: bool = True
     pooler_in_head: bool = False
@@ -42,120 +91,3 @@ class Family:
     def whole_name(self, name: str) -> str:
         """What a base model's tensor is called in a checkpoint with a head."""
         return f"{self.prefix}.{name}" if self.prefix else name
-
-
-_BERT = Family("bert", head="bert", portable="bert")
-_ROBERTA = Family("roberta", head="roberta", portable="roberta", positions_follow_padding=True, token_types=False)
-_DEBERTA = Family("deberta", head="deberta", pooler_in_head=True)
-_LLAMA = Family("model", head="causal", portable="llama", token_types=False, causal=True, tied=False)
-
-FAMILIES: dict[str, Family] = {
-    "bert": _BERT,
-    "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
-    "distilbert": Family("distilbert", head="distilbert", portable="distilbert", token_types=False),
-    "electra": Family("electra", head="electra", portable="electra"),
-    "ernie": Family("ernie", head="bert", portable="ernie"),
-    "albert": Family("albert", head="albert", portable="albert"),
-    "modernbert": Family("model", head="modernbert", token_types=False),
-    "deberta": _DEBERTA,
-    "deberta-v2": _DEBERTA,  # and -v3
-    "llama": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "gpt2": Family("transformer", head="causal", portable="gpt2", token_types=False, causal=True),
-    "bloom": Family("transformer", head="causal", portable="bloom", token_types=False, causal=True, alibi=True),
-    "mpnet": Family("mpnet", head="roberta", positions_follow_padding=True, token_types=False),
-    "t5": Family("", token_types=False, encoder_decoder=True, distances=True, scales_states=True),
-    "mt5": Family("", token_types=False, encoder_decoder=True, distances=True),
-    "bart": Family("model", token_types=False, encoder_decoder=True),
-}
-
-
-def family_of(model_type: str) -> Family:
-    """The family of a config.json's model_type; one that only torch knows has the common defaults."""
-    return FAMILIES.get(model_type, Family(model_type.split("-")[0]))
-
-
-def padding_id(config: dict[str, Any]) -> int | None:
-    """The token id of padding, whose embedding is never trained; None where config.json says that there is none."""
-    return config.get("pad_token_id", 1 if family_of(config["model_type"]).positions_follow_padding else 0)
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The sizes a prompt is made for, whatever config.json calls them; of an encoder-decoder, its encoder's."""
-
-    layers: int
-    heads: int
-    heads_kv: int
-    head_dim: int
-    hidden_size: int
-    embedding_size: int
-    max_positions: int | None
-    initializer_range: float
-
-
-def geometry(config: dict[str, Any]) -> Geometry:
-    """Read the sizes out of a config.json."""
-
-    def first(*names: str, default: Any = None) -> Any:
-        for name in names:
-            if config.get(name) is not None:
-                return config[name]
-        if default is None:
-            raise CheckpointError(f"config.json of the {config['model_type']} model lacks {' or '.join(names)}.")
-        return default
-
-    hidden = first("hidden_size", "dim", "n_embd", "n_embed", "d_model")
-    heads = first("num_attention_heads", "n_heads", "n_head", "num_heads", "encoder_attention_heads")
-    family = family_of(config["model_type"])
-    positions = config.get("max_position_embeddings") or config.get("n_positions")
-    if positions and family.positions_follow_padding:
-        positions -= padding_id(config) + 1
-    return Geometry(
-        # times ALBERT's inner layers
-        layers=first("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
-        * config.get("inner_group_num", 1),
-        heads=heads,
-        heads_kv=first("num_key_value_heads", default=heads),
-        head_dim=first("head_dim", "d_kv", default=hidden // heads),
-        hidden_size=hidden,
-        embedding_size=first("embedding_size", default=hidden),
-        max_positions=None if family.distances else positions,
-        initializer_range=first("initializer_range", default=0.02),
-    )
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a family calls the head's parts.
-
-    Args:
-        dense, norm: the layer and the norm; bias: the vocabulary's.
-        activation: its key in config.json; None where it is always gelu.
-        eps: the norm's; None where config.json says it.
-    """
-
-    dense: str
-    norm: str
-    bias: str
-    activation: str | None = None
-    eps: float | None = None
-
-
-# family, by its `Family.head` -> layout
-LAYOUTS: dict[str, Layout] = {
-    "bert": Layout(
-        "cls.predictions.transform.dense",
-        "cls.predictions.transform.LayerNorm",
-        "cls.predictions.bias",
-        activation="hidden_act",
-    ),
-    "roberta": Layout("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
-    "distilbert": Layout(
-        "vocab_transform", "vocab_layer_norm", "vocab_projector.bias", activation="activation", eps=1e-12
-    ),
-    "electra": Layout("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
-    "albert": Layout("predictions.dense", "predictions.LayerNorm", "predictions.bias", activation="hidden_act"),
-}

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.pretrained.checkpoint import locate, read_json
-from fastprompt.pretrained.family import family_of
+from fastprompt.pretrained.families import family_of
 from fastprompt.pretrained.tokenizer_files import content, load_fast, read_settings
 
 from tokenizers import Tokenizer as FastTokenizer

@@ -7,7 +7,6 @@ from fastprompt.backbones.loading import load_backbone
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.models.heads import make_head
 from fastprompt.pretrained.checkpoint import Checkpoint
-from fastprompt.pretrained.family import family_of
 
 import pytest
 
@@ -26,10 +25,11 @@ from transformers import (
 )
 
 OWN_ATTENTION = ["mpnet", "deberta", "deberta-v2", "deberta-v3"]
-FAMILIES = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie", "albert", "modernbert", *OWN_ATTENTION]
+FAMILIES = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie", "albert", "modernbert"]
+FAMILIES += ["modernbert-biases", *OWN_ATTENTION]
 PORTABLE = [
     *("bert", "roberta", "xlm-roberta", "distilbert", "electra", "electra-one-width"),
-    *("ernie", "ernie-no-task", "albert", "albert-groups"),
+    *("ernie", "ernie-no-task", "albert", "albert-groups", "modernbert", "modernbert-biases"),
 ]
 IDS = torch.tensor([[2, 7, 9, 11, 40, 50, 3], [2, 8, 21, 3, 0, 0, 0]])
 MASK = torch.tensor([[1] * 7, [1, 1, 1, 1, 0, 0, 0]])
@@ -172,7 +172,7 @@ def test_heads_drop_out_at_transformers_rates(tiny, family, task):
     rates = {name: 0.11 + index / 100 for index, name in enumerate(names) if name in config}
     stock = stock_model(tiny[family], task, **rates)
     head = [m for name, part in stock.named_children() if name != stock.base_model_prefix for m in part.modules()]
-    ours = make_head(TASKS[task][1].task, family_of(config["model_type"]).head, {**config, **rates}, 32, 3)
+    ours = make_head(TASKS[task][1].task, {**config, **rates}, 32, 3)
     assert dropout_rates(ours.modules()) == dropout_rates(head)
 
 

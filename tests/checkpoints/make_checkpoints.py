@@ -13,6 +13,7 @@ COMMON = {"vocab_size": 200, "max_position_embeddings": 160, "pad_token_id": 0}
 DEBERTA = {"relative_attention": True, "pos_att_type": "c2p|p2c", "position_biased_input": False, "type_vocab_size": 0}
 DEBERTA |= {"pooler_dropout": 0.1, "cls_dropout": 0.2}
 DEBERTA_V2 = {**DEBERTA, "position_buckets": 4, "norm_rel_ebd": "layer_norm", "share_att_key": True}
+MODERNBERT = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
 CONFIGS = {
     "bert": transformers.BertConfig(**SIZES, **COMMON),
     "roberta": transformers.RobertaConfig(**SIZES, **{**COMMON, "pad_token_id": 1}),
@@ -26,8 +27,11 @@ CONFIGS = {
     "albert-groups": transformers.AlbertConfig(
         **SIZES, **COMMON, embedding_size=16, num_hidden_groups=2, inner_group_num=2
     ),
-    "modernbert": transformers.ModernBertConfig(
-        **SIZES, **COMMON, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3
+    "modernbert": transformers.ModernBertConfig(**SIZES, **COMMON, **MODERNBERT, local_attention=8),
+    "modernbert-biases": transformers.ModernBertConfig(
+        **{**SIZES, **COMMON, **MODERNBERT, "local_attention": 4, "global_attn_every_n_layers": 2},
+        **{f"{part}_bias": True for part in ("norm", "attention", "mlp", "classifier", "decoder")},
+        **{"classifier_activation": "silu", "hidden_activation": "gelu_pytorch_tanh", "norm_eps": 1e-3},
     ),
     "mpnet": transformers.MPNetConfig(**SIZES, **{**COMMON, "pad_token_id": 1}),
     "deberta": transformers.DebertaConfig(**SIZES, **COMMON, **DEBERTA),
@@ -36,7 +40,8 @@ CONFIGS = {
     "roformer": transformers.RoFormerConfig(**SIZES, **COMMON),  # stands for all that keep an attention of their own
 }
 
-WITH_HEAD = ("bert", "roberta", "distilbert", "electra", "ernie", "albert", "mpnet")  # also as masked language models
+# also as masked language models
+WITH_HEAD = ("bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert", "modernbert-biases", "mpnet")
 
 
 def shaken(model):

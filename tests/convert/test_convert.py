@@ -1,4 +1,4 @@
-"""Prompts of other tools: the same logits on both sides of every door, and what does not fit is refused by name."""
+"""Prompts of other tools: the same logits before and after a conversion, and what does not fit is refused by name."""
 
 import json
 import os
@@ -413,6 +413,11 @@ EXPORTS = {
         "no pooling 'mean'",
     ),
     "a real first token to peft": ("peft", lambda: fp.PromptTuningConfig(num_virtual_tokens=2), "pooling 'first'"),
+    "tutorial E2's prompt to peft": (
+        "peft",
+        lambda: fp.ShallowPrefixConfig(pre_seq_len=2, pooling="prompt"),
+        "has no prompt for shallow-prefix",
+    ),
     "bitfit to peft": ("peft", lambda: fp.BitFitConfig(), "no prompt for bitfit"),
     "a shallow prompt to p-tuning-v2": ("p-tuning-v2", lambda: fp.ShallowPrefixConfig(), "deep prefix to make"),
     "a head to paddlenlp": ("paddlenlp", lambda: fp.PTuningV2Config(shift_positions=True), "place for the head"),

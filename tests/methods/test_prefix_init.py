@@ -62,6 +62,27 @@ def test_an_encoders_prefix_holds_its_own_keys_and_values_of_the_text(tiny, fami
     assert ops.to_numpy(model.train_step(ids, ids * 0 + 1, labels)["loss"]) > 0  # its gradient was looked at
 
 
+def test_modernberts_keys_of_the_text_are_turned_and_its_values_are_not(tiny):
+    made = fp.PTuningV2Config(init="text", init_text="a b", pre_seq_len=2)
+    options = {"portable": True, "attention_probs_dropout_prob": 0.0}
+    model = fp.PromptForSequenceClassification.from_pretrained(tiny["modernbert"], made, **options)
+    plain = fp.PromptForSequenceClassification.from_pretrained(tiny["modernbert"], fp.FineTuningConfig(), **options)
+    plain.eval()
+    ids = ops.tensor(numpy.array([fp.load_tokenizer(tiny["modernbert"]).plain_ids("a b")]))
+    states = [ops.to_numpy(x)[0] for x in plain(ids, output_hidden_states=True).hidden_states]
+    tensors = {name: ops.to_numpy(p) for name, p in plain.named_tensors().items()}
+    keys, values = (ops.to_numpy(x).transpose(0, 2, 1, 3).reshape(3, 2, -1) for x in model.prompt())  # (layers, T, C)
+    for layer, inputs in enumerate(states[:3]):
+        if layer > 0:  # the first layer has no norm
+            centred = inputs - inputs.mean(axis=1, keepdims=True)
+            spread = numpy.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+            inputs = centred / spread * tensors[f"model.layers.{layer}.attn_norm.weight"]
+        fused = inputs @ tensors[f"model.layers.{layer}.attn.Wqkv.weight"].T
+        numpy.testing.assert_allclose(values[layer], fused[:, 64:], atol=1e-5)
+        numpy.testing.assert_allclose(keys[layer, 0], fused[0, 32:64], atol=1e-5)  # position 0 turns nothing
+        assert numpy.abs(keys[layer, 1] - fused[1, 32:64]).max() > 1e-2
+
+
 def test_what_cannot_start_as_a_text_is_refused(tiny):
     with pytest.raises(ConfigError, match="init_text goes with init='text'"):
         fp.PTuningV2Config(init_text="a b")

@@ -307,7 +307,7 @@ def test_what_a_portable_definition_has_not_is_refused_by_its_key(causal, tmp_pa
     shutil.copytree(causal[name], tmp_path / name)
     config = tmp_path / name / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | setting))
-    with pytest.raises(CheckpointError, match=f"asks for {told}, which the portable definition has not; use torch"):
+    with pytest.raises(CheckpointError, match=f"asks for {told}, which the portable definition lacks; use torch"):
         fp.PromptForCausalLM.from_pretrained(tmp_path / name, portable=True)
 
 

@@ -285,7 +285,7 @@ def test_a_saved_prompt_opens_as_what_it_is_with_the_same_logits(tiny, tmp_path,
     assert (logits(loaded, head) == logits(model, head)).all()
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "ernie", "albert"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert"])
 @pytest.mark.parametrize("head", ["classes", "tokens", "questions", "choices"])
 def test_a_head_of_every_family_trains_evaluates_saves_reloads_and_answers(tiny, tmp_path, head, family):
     model = make(tiny[family], head, seed=3)

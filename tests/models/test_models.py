@@ -31,7 +31,7 @@ def values(model):
 
 
 @pytest.mark.parametrize("method", CONFIGS)
-@pytest.mark.parametrize("family", ["bert", "distilbert", "albert"])
+@pytest.mark.parametrize("family", ["bert", "distilbert", "albert", "modernbert"])
 def test_training_changes_what_is_tuned_and_nothing_else(tiny, family, method):
     model = fp.PromptForSequenceClassification.from_pretrained(tiny[family], CONFIGS[method])
     before, tuned = values(model), model.tuned_parameters()
@@ -121,7 +121,7 @@ def test_prompt_tuning_can_start_from_a_text(tiny):
 
 
 @pytest.mark.parametrize("config", [fp.PTuningV2Config(pre_seq_len=3), fp.FineTuningConfig()])
-@pytest.mark.parametrize("family", ["bert", "albert"])
+@pytest.mark.parametrize("family", ["bert", "albert", "modernbert"])
 def test_gradient_checkpointing_changes_no_gradient(tiny, family, config):
     found = []
     for saving in (False, True):

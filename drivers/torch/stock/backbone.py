@@ -19,7 +19,8 @@ from fastprompt.drivers.torch.stock.forward_pass import (
     running,
 )
 from fastprompt.errors import CheckpointError, ConfigError
-from fastprompt.pretrained.family import family_of, geometry
+from fastprompt.pretrained.families import family_of
+from fastprompt.pretrained.geometry import geometry
 
 import torch
 import transformers

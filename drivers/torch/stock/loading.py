@@ -10,7 +10,7 @@ from fastprompt.drivers.torch.stock.encoder_decoder import EncoderDecoderBackbon
 from fastprompt.drivers.torch.stock.prefix_attention import ATTENTION
 from fastprompt.errors import CheckpointError
 from fastprompt.pretrained.checkpoint import Checkpoint
-from fastprompt.pretrained.family import FAMILIES
+from fastprompt.pretrained.families import FAMILIES
 
 import torch
 from transformers import AutoConfig, AutoModel
