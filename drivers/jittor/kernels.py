@@ -4,27 +4,72 @@ Measured on MiniLM (B 32, T 64, S 84): jittor's 4-D matmul takes 28 ms where `at
 scalar `erff`, and its layer norm computes E[x^2] - E[x]^2. Each function below is the body of a `jt.code` operator;
 sizes come from the inputs at run time, so a new shape compiles nothing. Matrix products are oneDNN's, which jittor
 has loaded. `run` is the only way in.
+
+What is to vanish is written as a product with exp(-|x|), never as a difference such as 1 - 1 / (1 + e): its last bit
+depends on the compiler's choice of instructions. Comparisons are ordered so that NaN stays NaN. Denormal numbers may
+count as 0, and so do exponentials below 1e-38.
 """
 
 from collections.abc import Sequence
 
 import jittor
 
+# jittor compiles with -Ofast: a NaN gets lost in comparisons, reciprocals of vectors are approximate, and a sum that is
+# to correct another's rounding is merged with it. Loops say themselves what may be summed in another order (omp simd).
+FLAGS = {"FLAGS: -fno-fast-math -fno-math-errno -fno-trapping-math ": 1}
+
 HEADER = r"""
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
+#include <limits>
 #include <vector>
 
 // row-major: C (m, n) = alpha * op(A) op(B) + beta * C; single-threaded inside a parallel region
 extern "C" int dnnl_sgemm(char, char, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
                           const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 
-// erf(x) = x P(x^2) / Q(x^2) on [-4, 4], within 3e-7 (the coefficients are those of Eigen's and XLA's float erf);
-// glibc's erff is no vector function everywhere
+static inline float fp_clamp(float x, float bound) {  // NaN stays NaN
+    return std::max(std::min(x, bound), -bound);
+}
+
+// exp(x) for x <= 0, within 2e-7 of itself, and 0 below the smallest normal number; NaN stays NaN. A vector function
+// under every compiler: glibc declares its own for -ffast-math alone.
+static inline float fp_exp(float x) {
+    float c = std::max(x, -87.33654f);
+    float t = c * 1.44269504f + 12582912.f, n = t - 12582912.f;  // the sum leaves no bits behind the point
+    float r = c - n * .693359375f + n * 2.12194440e-4f;          // c - n log(2)
+    float p = 1.f / 5040;
+    p = p * r + 1.f / 720;
+    p = p * r + 1.f / 120;
+    p = p * r + 1.f / 24;
+    p = p * r + 1.f / 6;
+    p = p * r + .5f;
+    p = p * r + 1.f;
+    p = p * r + 1.f;
+    uint32_t bits;
+    std::memcpy(&bits, &t, 4);
+    bits = (bits + 127) << 23;  // of 2^n
+    float power;
+    std::memcpy(&power, &bits, 4);
+    return x < -87.33654f ? 0.f : p * power;
+}
+
+// 1 / (1 + exp(-x)) and its derivative, each to full precision however small it is
+static inline float fp_sigmoid(float x) {
+    float e = fp_exp(-std::abs(x)), s = 1.f / (1.f + e);
+    return x < 0 ? e * s : s;
+}
+static inline float fp_sigmoid_slope(float x) {
+    float e = fp_exp(-std::abs(x)), s = 1.f / (1.f + e);
+    return e * s * s;
+}
+
+// erf(x) = x P(x^2) / Q(x^2) on [-3.92, 3.92], within 3e-7 (the coefficients are those of Eigen's and XLA's float erf),
+// and -1 or 1 beyond, where it is that in float32; glibc's erff is no vector function everywhere
 static inline float fp_erf(float x) {
-    x = std::min(4.f, std::max(-4.f, x));
-    float s = x * x;
+    float bound = 3.92f, c = fp_clamp(x, bound), s = c * c;
     float p = -2.72614225801306e-10f;
     p = p * s + 2.77068142495902e-08f;
     p = p * s - 2.10102402082508e-06f;
@@ -37,7 +82,7 @@ static inline float fp_erf(float x) {
     q = q * s - 1.68282697438203e-03f;
     q = q * s - 7.37332916720468e-03f;
     q = q * s - 1.42647390514189e-02f;
-    return x * p / q;
+    return x > bound ? 1.f : x < -bound ? -1.f : c * p / q;
 }
 
 // Dropout without a stored mask: element i of a call with these seeds is kept or dropped by a hash of the three.
@@ -68,35 +113,86 @@ GELU = r"""
     for (int64_t i = 0; i < n; i++) out0_p[i] = .5f * in0_p[i] * (1.f + fp_erf(in0_p[i] * .70710678f));
 """
 
+# x times the density is 0 from |x| = 15 on; the bound lets it be that where x^2 or x is infinite
 GELU_GRAD = r"""
     int64_t n = in0->num;
     #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < n; i++) {
-        float x = in0_p[i];
-        float density = .39894228f * std::exp(-.5f * x * x);
+        float x = fp_clamp(in0_p[i], 20.f);
+        float density = .39894228f * fp_exp(-.5f * x * x);
         out0_p[i] = in1_p[i] * (.5f + .5f * fp_erf(x * .70710678f) + x * density);
     }
 """
 
-# 0.5 x (1 + tanh u) = x - x / (1 + exp(2 u)),  u = sqrt(2 / pi) (x + 0.044715 x^3)
+# 0.5 x (1 + tanh u) = x sigmoid(2 u),  2 u = 2 sqrt(2 / pi) (x + 0.044715 x^3)
 GELU_TANH = r"""
     int64_t n = in0->num;
     #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < n; i++) {
-        float x = in0_p[i], u = .79788456f * x * (1.f + .044715f * x * x);
-        out0_p[i] = x - x / (1.f + std::exp(std::min(2.f * u, 80.f)));
+        float x = in0_p[i];
+        out0_p[i] = x * fp_sigmoid(1.59576912f * x * (1.f + .044715f * x * x));
     }
 """
 
+# the sigmoid is 0 or 1, and its slope 0, from |x| = 11 on
 GELU_TANH_GRAD = r"""
     int64_t n = in0->num;
     #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < n; i++) {
-        float x = in0_p[i], u = .79788456f * x * (1.f + .044715f * x * x);
-        float slope = .79788456f * (1.f + .134145f * x * x);
-        float s = 1.f / (1.f + std::exp(std::min(2.f * u, 80.f)));  // 1 - s is the sigmoid of 2 u
-        out0_p[i] = in1_p[i] * (1.f - s + 2.f * x * s * (1.f - s) * slope);
+        float x = fp_clamp(in0_p[i], 20.f), u2 = 1.59576912f * x * (1.f + .044715f * x * x);
+        float inner = 1.59576912f * x * (1.f + .134145f * x * x);  // x times the derivative of 2 u
+        out0_p[i] = in1_p[i] * (fp_sigmoid(u2) + inner * fp_sigmoid_slope(u2));
     }
+"""
+
+# jittor's own sigmoid stops at x = -30 (silu(-1e20) would be -9e6) and loses NaN, its derivative of tanh is NaN from
+# |x| = 45 on, and its relu makes NaN 0.
+TANH = r"""
+    int64_t n = in0->num;
+    #pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++) out0_p[i] = std::tanh(in0_p[i]);
+"""
+TANH_GRAD = r"""
+    int64_t n = in0->num;
+    #pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++) out0_p[i] = in1_p[i] * 4.f * fp_sigmoid_slope(2.f * in0_p[i]);
+"""
+
+SIGMOID = r"""
+    int64_t n = in0->num;
+    #pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++) out0_p[i] = fp_sigmoid(in0_p[i]);
+"""
+SIGMOID_GRAD = r"""
+    int64_t n = in0->num;
+    #pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++) out0_p[i] = in1_p[i] * fp_sigmoid_slope(in0_p[i]);
+"""
+
+SILU = r"""
+    int64_t n = in0->num;
+    #pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++) out0_p[i] = in0_p[i] * fp_sigmoid(in0_p[i]);
+"""
+# exp(-120) is 0 in float32; the bound keeps infinity times the slope from being NaN
+SILU_GRAD = r"""
+    int64_t n = in0->num;
+    #pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        float x = fp_clamp(in0_p[i], 120.f);
+        out0_p[i] = in1_p[i] * (fp_sigmoid(x) + x * fp_sigmoid_slope(x));
+    }
+"""
+
+RELU = r"""
+    int64_t n = in0->num;
+    #pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++) out0_p[i] = in0_p[i] <= 0 ? 0.f : in0_p[i];
+"""
+RELU_GRAD = r"""
+    int64_t n = in0->num;
+    #pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++) out0_p[i] = in0_p[i] <= 0 ? 0.f : in1_p[i];
 """
 
 # in: x (N, I), weight (O, I)[, bias (O)]; out: (N, O)
@@ -130,16 +226,15 @@ LAYER_NORM = r"""
         const float* x = in0_p + i * c;
         float* y = out0_p + i * c;
         float mean = 0, square = 0, off = 0;
+        #pragma omp simd reduction(+ : mean)
         for (int64_t j = 0; j < c; j++) mean += x[j];
         mean /= c;
-        for (int64_t j = 0; j < c; j++) {
-            float d = x[j] - mean;
-            square += d * d;
-            off += d;  // what rounding left in the mean
-        }
-        off /= c;
-        mean += off;
-        float r = 1.f / std::sqrt(square / c - off * off + eps);
+        #pragma omp simd reduction(+ : off)
+        for (int64_t j = 0; j < c; j++) off += x[j] - mean;  // what rounding left in the mean
+        mean += off / c;
+        #pragma omp simd reduction(+ : square)
+        for (int64_t j = 0; j < c; j++) square += (x[j] - mean) * (x[j] - mean);
+        float r = 1.f / std::sqrt(square / c + eps);
         for (int64_t j = 0; j < c; j++) y[j] = (x[j] - mean) * r * in1_p[j] + in2_p[j];
         out1_p[2 * i] = mean;
         out1_p[2 * i + 1] = r;
@@ -153,6 +248,7 @@ LAYER_NORM_GRAD_X = r"""
         const float *x = in0_p + i * c, *g = in3_p + i * c;
         float* d = out0_p + i * c;
         float mean = in1_p[2 * i], r = in1_p[2 * i + 1], sum = 0, dot = 0;
+        #pragma omp simd reduction(+ : sum, dot)
         for (int64_t j = 0; j < c; j++) {
             float h = g[j] * in2_p[j];
             sum += h;
@@ -214,13 +310,15 @@ ATTENTION = (
                 for (int64_t i = 0; i < rows; i++) {
                     const float* mask = in3_p + bh / H * mask_b + bh % H * mask_h + (t + i) * mask_t;
                     float *row = p + i * S, *stats = out1_p + (bh * T + t + i) * 2;
-                    float top = -3.4e38f, sum = 0;
+                    float top = std::numeric_limits<float>::lowest(), sum = 0;  // some masks are made of that number
+                    #pragma omp simd reduction(max : top)
                     for (int64_t s = 0; s < S; s++) {
                         row[s] += mask[s];
                         top = std::max(top, row[s]);
                     }
+                    #pragma omp simd reduction(+ : sum)
                     for (int64_t s = 0; s < S; s++) {
-                        row[s] = std::exp(row[s] - top);
+                        row[s] = fp_exp(row[s] - top);
                         sum += row[s];
                     }
                     stats[0] = top;
@@ -262,7 +360,9 @@ ATTENTION_GRAD = (
                     const float* stats = in5_p + (bh * T + t + i) * 2;
                     float *row = p + i * S, *drow = dp + i * S, *krow = kept + i * S;
                     float top = stats[0], r = stats[1], delta = 0;
-                    for (int64_t s = 0; s < S; s++) row[s] = std::exp(row[s] + mask[s] - top) * r;
+                    #pragma omp simd
+                    for (int64_t s = 0; s < S; s++) row[s] = fp_exp(row[s] + mask[s] - top) * r;
+                    #pragma omp simd reduction(+ : delta)
                     for (int64_t d = 0; d < D; d++) delta += g[i * D + d] * o[i * D + d];
                     if (dropping)
                         for (int64_t s = 0; s < S; s++) {
@@ -291,20 +391,8 @@ def run(
     source: str, shapes: Sequence[Sequence[int]], inputs: Sequence[jittor.Var], **data: float
 ) -> jittor.Var | list[jittor.Var]:
     """Run `source` on `inputs`: one float32 Var for one shape, a list for several; `data` reaches it at run time."""
-    if len(shapes) == 1:
-        return jittor.code(
-            shapes[0],
-            "float32",
-            list(inputs),
-            cpu_src=source,
-            cpu_header=HEADER,
-            data={k: float(v) for k, v in data.items()},
-        )
-    return jittor.code(
-        list(shapes),
-        ["float32"] * len(shapes),
-        list(inputs),
-        cpu_src=source,
-        cpu_header=HEADER,
-        data={k: float(v) for k, v in data.items()},
-    )
+    options = {"cpu_src": source, "cpu_header": HEADER, "data": {k: float(v) for k, v in data.items()}}
+    with jittor.flag_scope(compile_options=FLAGS):
+        if len(shapes) == 1:
+            return jittor.code(shapes[0], "float32", list(inputs), **options)
+        return jittor.code(list(shapes), ["float32"] * len(shapes), list(inputs), **options)

@@ -84,22 +84,6 @@ def argmax(x: Var, axis: int) -> Var:
     return jittor.argmax(x, axis)[0].int64()
 
 
-def tanh(x: Var) -> Var:
-    return x.tanh()
-
-
-def sigmoid(x: Var) -> Var:
-    return x.sigmoid()
-
-
-def relu(x: Var) -> Var:
-    return jittor.nn.relu(x)
-
-
-def silu(x: Var) -> Var:
-    return x * x.sigmoid()
-
-
 def cos(x: Var) -> Var:
     return x.cos()
 
@@ -124,6 +108,30 @@ class _Unary(jittor.Function):
 
     def grad(self, d_out: Var) -> Var:
         return kernels.run(self.backward, [self.x.shape], [self.x, d_out])
+
+
+def tanh(x: Var) -> Var:
+    if kernels.usable(x):
+        return _Unary(kernels.TANH, kernels.TANH_GRAD)(x)
+    return x.tanh()
+
+
+def sigmoid(x: Var) -> Var:
+    if kernels.usable(x):
+        return _Unary(kernels.SIGMOID, kernels.SIGMOID_GRAD)(x)
+    return x.sigmoid()
+
+
+def relu(x: Var) -> Var:
+    if kernels.usable(x):
+        return _Unary(kernels.RELU, kernels.RELU_GRAD)(x)
+    return jittor.nn.relu(x)
+
+
+def silu(x: Var) -> Var:
+    if kernels.usable(x):
+        return _Unary(kernels.SILU, kernels.SILU_GRAD)(x)
+    return x * x.sigmoid()
 
 
 def gelu(x: Var) -> Var:
@@ -201,7 +209,7 @@ def cross_entropy(logits: Var, labels: Var) -> Var:
     log_sum = shifted.exp().sum(1).log()  # (N,)
     counts = labels != -100
     chosen = jittor.index(logits.shape, 1) == labels.reshape((-1, 1))  # (N, C)
-    picked = (shifted * chosen.cast(logits.dtype)).sum(1)
+    picked = jittor.ternary(chosen, shifted, jittor.zeros_like(shifted)).sum(1)  # 0 x -inf would be NaN
     weight = counts.cast(logits.dtype)
     known = chosen.cast(logits.dtype).sum(1).maximum(1 - weight)  # 0 for an index that is no class
     return ((log_sum - picked) * weight / known).sum() / weight.sum().maximum(1)

@@ -190,6 +190,7 @@ class _RelationRun:
             shuffle=shuffle,
             max_length=min(options.data.max_seq_length, limit or options.data.max_seq_length),
             seed=options.model.seed,
+            model=model,
         )
 
     def _score(self, model: PromptForMaskedLM, loader: Any) -> dict[str, float]:

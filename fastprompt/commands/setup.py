@@ -112,6 +112,7 @@ def make_loader(setup: Setup, model: PromptModel, data: TaskData, shuffle: bool 
         max_length=reading.max_length,
         seed=options.model.seed,
         notes=reading.notes,
+        model=model,
     )
     reading.print_notes()
     return Loaded(loader, prepared)

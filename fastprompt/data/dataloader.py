@@ -1,7 +1,7 @@
 """Examples -> batches: tokenised once, lengths grouped, padded per batch, the same under every framework."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from fastprompt.data.encoding import IGNORE_INDEX, Encodable, encode
 from fastprompt.errors import ConfigError
@@ -57,6 +57,16 @@ def _padded(rows: list[Sequence[int]], fill: int) -> numpy.ndarray:
     return made
 
 
+_CHUNK = 1024  # examples whose indices are checked together
+
+
+class Indexed(Protocol):
+    """A model that knows which indices it has rows for, as `PromptModel` does."""
+
+    def check_indices(self, batch: dict[str, numpy.ndarray]) -> None:
+        """Raises: DataError: an index of the batch has no row."""
+
+
 def make_dataloader(
     data: Encodable,
     tokenizer: Tokenizer,
@@ -66,6 +76,7 @@ def make_dataloader(
     max_length: int = 128,
     seed: int = 0,
     notes: list[str] | None = None,
+    model: Indexed | None = None,
 ) -> Any:
     """A fastNLP dataloader of this process's framework; the same batches in the same order under each.
 
@@ -73,6 +84,11 @@ def make_dataloader(
         shuffle: mix anew in every epoch, by `seed`.
         max_length: cut texts to so many tokens.
         notes: gets a line about what is left out.
+        model: what the batches are for; all indices are then checked here, before the first step.
+
+    Raises:
+        ConfigError: the batch size or the length cannot work.
+        DataError: a token, a token type, a label or a position has no row in `model`.
     """
     from fastprompt.data.sampler import LengthGroupedBatchSampler  # imports fastNLP, and with it the framework
     from fastprompt.framework import loader
@@ -82,9 +98,13 @@ def make_dataloader(
     if max_length < 3:
         raise ConfigError(f"max_seq_length is {max_length}; it leaves no room between the special tokens.")
     examples = encode(data, tokenizer, max_length, notes)
+    pad = PadBatch(tokenizer.pad_token_id)
+    if model is not None:
+        for start in range(0, len(examples), _CHUNK):
+            model.check_indices(pad(examples[start : start + _CHUNK]))
     lengths = [max(map(len, _choices(example["input_ids"]))) for example in examples]
     counts = [_counted(example.get("labels")) for example in examples]
     sampler = LengthGroupedBatchSampler(lengths, batch_size, shuffle, seed, counts)
-    made = loader.make_dataloader(examples, sampler, PadBatch(tokenizer.pad_token_id))
+    made = loader.make_dataloader(examples, sampler, pad)
     made.text_settings = {"max_seq_length": max_length, **data.text_settings}  # a model that trains on it stores them
     return made

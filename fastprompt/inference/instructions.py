@@ -58,6 +58,7 @@ class Instructions(ModelTask):
             before = self._padding_before(width, len(row))
             ids[number, before : before + len(row)] = row
             mask[number, before : before + len(row)] = 1
+        reading.model.check_indices({"input_ids": ids})
         written = reading.model.generate(
             reading.tensor(ids),
             reading.tensor(mask),

@@ -82,6 +82,7 @@ def logits_of(rows: list[dict[str, Any]], reading: Reading) -> list[numpy.ndarra
     found: list[Any] = [None] * len(inputs)
     for places in grouped([_length(row) for row in inputs], size):
         batch = pad([inputs[place] for place in places])
+        reading.model.check_indices(batch)
         with ops.no_grad():
             logits = reading.model(**{name: reading.tensor(array) for name, array in batch.items()}).logits
             logits = ops.to_numpy(logits)

@@ -14,6 +14,7 @@ from fastprompt.models import inputs, saving, trainable
 from fastprompt.models.first_step import check_first_step
 from fastprompt.models.head_values import initialise_head
 from fastprompt.models.heads import make_head
+from fastprompt.models.indices import check_batch, check_indices
 from fastprompt.models.outputs import Outputs, label_names_of
 from fastprompt.models.pooling import pool
 from fastprompt.models.requirements import check_positions, settle
@@ -43,6 +44,8 @@ class PromptModel(nn.Module):
         text_settings: how its texts became tokens (max_seq_length, ...), as the dataloader that trained it says; a
             prompt file stores them.
         first_step_checked: whether its first training step has looked at the prompt's gradient.
+        vocabulary_size: how many words its backbone has embeddings of.
+        indices_checked: whether a batch's indices were looked at.
     """
 
     task: ClassVar[str]
@@ -79,6 +82,8 @@ class PromptModel(nn.Module):
         self._sizes = {name: int(numpy.prod(tuple(p.shape))) for name, p in self.named_tensors().items()}
         self.text_settings = {}
         self.first_step_checked = False
+        self.vocabulary_size = int(backbone.word_embeddings().weight.shape[0])
+        self.indices_checked = False
 
     @classmethod
     def from_pretrained(
@@ -259,14 +264,25 @@ class PromptModel(nn.Module):
 
     def evaluate_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
         """fastNLP's evaluation step: {"pred", "target": the labels, "loss": scalar}; pred as `predictions` gives it."""
-        output = self(input_ids, attention_mask, token_type_ids, labels)
+        inputs = {"input_ids": input_ids, "token_type_ids": token_type_ids, "labels": labels}
+        check_batch(self, inputs)
+        output = self(attention_mask=attention_mask, **inputs)
         return {"pred": self.predictions(output.logits), "target": labels, "loss": output.loss}
 
     def predictions(self, logits: Any) -> Any:
         """The class, choice or tag (...) that logits (..., C) put first."""
         return ops.argmax(logits, axis=-1)
 
+    def check_indices(self, batch: dict[str, numpy.ndarray]) -> None:
+        """Look at a batch as `PadBatch` makes it; `make_dataloader(..., model=...)` does, at all its data.
+
+        Raises:
+            DataError: a token, token type, label or position has no row in the model.
+        """
+        check_indices(self, batch)
+
     def _train_on(self, inputs: dict[str, Any]) -> dict:
+        check_batch(self, inputs)
         loss = self(**inputs).loss
         if not self.first_step_checked:
             check_first_step(self, loss)

@@ -7,6 +7,7 @@ from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.generation import check_options, sample, write
+from fastprompt.models.indices import check_batch
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
 from fastprompt.models.outputs import ModelOutput, Outputs
@@ -112,6 +113,7 @@ class LanguageModel(PromptModel):
     def evaluate_step(self, input_ids: Any, attention_mask: Any, labels: Any) -> dict:
         """fastNLP's evaluation step, over the N labels that count: {"pred": (N,) likeliest tokens, "target": (N,),
         "loss": scalar}."""
+        check_batch(self, {"input_ids": input_ids, "labels": labels})
         states, targets = self._labelled(self.read(input_ids, attention_mask, labels)[0], labels)
         logits = self.score_words(states)
         return {"pred": self.predictions(logits), "target": targets, "loss": class_loss(logits, targets)}

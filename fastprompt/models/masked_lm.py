@@ -9,6 +9,7 @@ from fastprompt.data.cloze import word_ids
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
+from fastprompt.models.indices import check_batch
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
 from fastprompt.models.outputs import ModelOutput, Outputs
@@ -159,7 +160,15 @@ class PromptForMaskedLM(PromptModel):
     ) -> dict:
         """fastNLP's evaluation step: {"pred": (B,) labels or ids of words, "target": the labels, "loss": scalar,
         "logits": as `forward` gives them}."""
-        output = self(input_ids, attention_mask, token_type_ids, mask_positions, pseudo_tokens, labels)
+        inputs = {
+            "input_ids": input_ids,
+            "token_type_ids": token_type_ids,
+            "mask_positions": mask_positions,
+            "pseudo_tokens": pseudo_tokens,
+            "labels": labels,
+        }
+        check_batch(self, inputs)
+        output = self(attention_mask=attention_mask, **inputs)
         return {
             "pred": self.predictions(output.logits),
             "target": labels,

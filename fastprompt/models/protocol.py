@@ -38,6 +38,8 @@ class Model(Task, Protocol):
     text_settings: dict[str, Any]
     training: bool
     first_step_checked: bool
+    vocabulary_size: int
+    indices_checked: bool
 
     def is_frozen_head(self, name: str) -> bool:
         """Whether a tensor of the head is pretrained and no more to be tuned than the backbone."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
+from fastprompt.models.indices import check_batch
 from fastprompt.models.losses import span_loss
 from fastprompt.models.outputs import ModelOutput
 
@@ -75,6 +76,7 @@ class PromptForQuestionAnswering(PromptModel):
     ) -> dict:
         """fastNLP's evaluation step: {"pred": (B, 2) likeliest start and end among the real tokens, "target": (B, 2),
         "loss": scalar, "start_logits": (B, T), "end_logits": (B, T)}."""
+        check_batch(self, {"input_ids": input_ids, "token_type_ids": token_type_ids})
         output = self(input_ids, attention_mask, token_type_ids, start_positions, end_positions)
         padding = ops.cast_like(1 - attention_mask, output.logits)[:, :, None]
         return {

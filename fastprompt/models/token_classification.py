@@ -5,6 +5,7 @@ from typing import Any
 from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
+from fastprompt.models.indices import check_batch
 from fastprompt.models.losses import class_loss
 from fastprompt.models.outputs import ModelOutput
 
@@ -45,6 +46,7 @@ class PromptForTokenClassification(PromptModel):
             {"pred", "target": (B, N) class indices, N the most labelled tokens of a row; "seq_len": (B,) how many each
             row has; "loss": scalar}. After a row's labelled tokens its targets are -100.
         """
+        check_batch(self, {"input_ids": input_ids, "token_type_ids": token_type_ids, "labels": labels})
         output = self(input_ids, attention_mask, token_type_ids, labels)
         labelled = ops.to_numpy(labels) != IGNORE_INDEX
         seq_len = labelled.sum(axis=1)

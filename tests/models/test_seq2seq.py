@@ -303,12 +303,22 @@ def test_a_backbone_kept_in_bf16_gives_nearly_the_same_loss(folders, name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_each_part_alone_and_a_prompt_before_the_encoders_input_lower_the_loss(folders, name):
+def test_each_part_alone_and_a_prompt_before_the_encoders_input_learn(folders, name):
+    """Each of the first steps lowers the loss, the first by what its gradient says.
+
+    Steps of a usual size jump to and fro on a random T5, and where they end hangs on the last bit. These are to lower
+    the loss by 1e-4, ten thousand times what rounding makes of it in float64 (T5's norms stay in float32).
+    """
     configs = [fp.PTuningV2Config(pre_seq_len=LENGTH, prefix_parts=(part,)) for part in PREFIX_PARTS]
     for config in [*configs, METHODS["prompt-tuning"], METHODS["p-tuning"], fp.FineTuningConfig()]:
-        rate = {"p-tuning-v2": 1e-1, "prompt-tuning": 1e-2, "p-tuning": 3e-3, "fine-tuning": 1e-3}[config.method]
-        losses = losses_of(model_of(folders[name], config, hidden_dropout_prob=0.0), rate=rate)
-        assert min(losses[-3:]) < losses[0] - 1e-2, config
+        model = model_of(folders[name], config, hidden_dropout_prob=0.0).double().train()
+        tuned = model.trainable_parameters()
+        gradients = ops.gradients(model.train_step(**BATCH)["loss"], tuned)
+        assert all(gradient.any() for gradient in gradients), config
+        rate = 1e-4 / sum(abs(gradient).sum() for gradient in gradients)  # Adam's first step moves each number by it
+        losses = losses_of(model, steps=5, rate=float(rate))
+        assert losses == sorted(losses, reverse=True), config
+        assert losses[0] - losses[1] == pytest.approx(1e-4, rel=0.5), config
 
 
 def test_dropout_is_the_checkpoints_where_it_is_tuned_and_none_where_it_is_frozen(folders):
@@ -599,8 +609,8 @@ def test_an_encoder_decoder_that_is_not_known_is_refused_by_its_name(tmp_path):
 
 def test_doors_that_encoder_decoders_have_not_yet_are_refused_by_name(folders, tmp_path):
     model_of(folders["t5"]).save_pretrained(tmp_path / "prompt")
-    for tool in ("peft", "paddlenlp"):
-        with pytest.raises(CheckpointError, match="cannot be written for"):
+    for tool, message in (("peft", "can be written for PEFT so far"), ("paddlenlp", "cannot be written for")):
+        with pytest.raises(CheckpointError, match=message):
             fp.export_prompt(tool, tmp_path / "prompt", tmp_path / tool)
 
 
