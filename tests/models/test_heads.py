@@ -288,7 +288,8 @@ def test_a_saved_prompt_opens_as_what_it_is_with_the_same_logits(tiny, tmp_path,
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert"])
 @pytest.mark.parametrize("head", ["classes", "tokens", "questions", "choices"])
 def test_a_head_of_every_family_trains_evaluates_saves_reloads_and_answers(tiny, tmp_path, head, family):
-    model = make(tiny[family], head, seed=3)
+    """Without dropout, whose draws depend on the machine, the loss falls by the same amount everywhere."""
+    model = make(tiny[family], head, seed=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     optimizer = fp.AdamW(model.trainable_parameters(), lr=1e-2)
     model.train()
     before = number(model.train_step(**batch(head))["loss"])
@@ -296,7 +297,7 @@ def test_a_head_of_every_family_trains_evaluates_saves_reloads_and_answers(tiny,
     for _ in range(8):
         optim.step_with(optimizer, tuned, ops.gradients(model.train_step(**batch(head))["loss"], tuned))
     model.eval()
-    assert number(model.evaluate_step(**batch(head))["loss"]) < before
+    assert number(model.evaluate_step(**batch(head))["loss"]) < before - 5e-3
     model.save_pretrained(tmp_path)
     loaded = HEADS[head][0].from_pretrained(tmp_path)
     assert (logits(loaded, head) == logits(model, head)).all()

@@ -388,7 +388,7 @@ def test_inside_fastnlps_trainer_the_answers_are_learnt(folders):
         model=model,
         driver="torch",
         device="cpu",
-        n_epochs=20,
+        n_epochs=40,
         optimizers=fp.AdamW(model.trainable_parameters(), lr=1e-1, weight_decay=0.0),
         train_dataloader=prepare_torch_dataloader(data, batch_size=8, shuffle=True),
         evaluate_dataloaders=prepare_torch_dataloader(data, batch_size=8),
