@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 from fastprompt.drivers.jittor import kernels
+from fastprompt.drivers.jittor.runtime import TURN
 
 import jittor
 import numpy
@@ -18,13 +19,14 @@ no_grad = jittor.no_grad
 
 def tensor(array: numpy.ndarray, like: Var | None = None) -> Var:
     """A Var of `array`'s dtype (int64, float32 or bool); `like` is there for the other frameworks' devices."""
-    with jittor.flag_scope(auto_convert_64_to_32=0):
+    with TURN, jittor.flag_scope(auto_convert_64_to_32=0):
         return jittor.array(numpy.ascontiguousarray(array)).stop_grad()
 
 
 def to_numpy(x: Var) -> numpy.ndarray:
     """`x` as an array of its own; bfloat16 comes out as float32."""
-    return x.numpy()
+    with TURN:
+        return x.numpy()
 
 
 def arange(stop: int, like: Var) -> Var:

@@ -16,6 +16,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -28,6 +29,8 @@ import numpy
 WHEELS = ("onednn-cpu-gomp", "onednn-devel-cpu-gomp")
 FIX = "pip install 'fastprompt[jittor]'"
 
+
+TURN = threading.RLock()  # of the threads that touch jittor's graph
 
 _prepared = False
 
@@ -188,6 +191,17 @@ def seed(value: int) -> None:
     jittor.set_global_seed(value % 2**31)  # seeds the other two as well, but not as the other drivers do
     random.seed(value)
     numpy.random.seed(value % 2**32)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it a model answers, in one thread at a time, and its answers are computed at the end: the graph that
+    jittor defers all computation to is one for the whole process, and threads that extend it at once corrupt it."""
+    import jittor
+
+    with TURN:
+        yield
+        jittor.sync_all()
 
 
 def has_gpu() -> bool:

@@ -8,6 +8,7 @@ import ctypes
 import os
 import random
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
@@ -83,6 +84,11 @@ def seed(value: int) -> None:
     random.seed(value)
     numpy.random.seed(value % 2**32)
     paddle.seed(value)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Within it a model answers; threads may do so at once here."""
+    return nullcontext()
 
 
 def has_gpu() -> bool:

@@ -1,6 +1,7 @@
 """PyTorch: what is set before its import, and what is asked of the machine after it."""
 
 import random
+from contextlib import AbstractContextManager, nullcontext
 
 
 def prepare() -> None:
@@ -21,6 +22,11 @@ def seed(value: int) -> None:
     random.seed(value)
     numpy.random.seed(value % 2**32)
     torch.manual_seed(value)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Within it a model answers; threads may do so at once here."""
+    return nullcontext()
 
 
 def has_gpu() -> bool:

@@ -8,7 +8,7 @@ from fastprompt.backbones.loading import load_backbone
 from fastprompt.backbones.portable import positions
 from fastprompt.backbones.prefix import Prefix
 from fastprompt.errors import CheckpointError, ConfigError
-from fastprompt.framework import nn, ops
+from fastprompt.framework import nn, ops, runtime
 from fastprompt.models.outputs import ModelOutput, Outputs
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
 from fastprompt.pretrained.checkpoint import Checkpoint
@@ -65,18 +65,19 @@ class PromptBank(nn.Module):
                 f"{name!r} ({directory}) was tuned on {saved.backbone_name}, whose weights are not those of "
                 f"{self.checkpoint.name}; a bank's prompts share one backbone."
             )
-        model = PromptForSequenceClassification(
-            self.checkpoint,
-            self.backbone,
-            saved.config,
-            Outputs(saved.label_names, saved.problem_type),
-            collapsed=saved.collapsed,
-        )
-        model.load_tuned(saved)
-        nn.move(model, nn.device_of(self.backbone))
-        self._places[name] = len(self._places)
-        self.models.append(model)
-        self.eval()
+        with runtime.one_thread():
+            model = PromptForSequenceClassification(
+                self.checkpoint,
+                self.backbone,
+                saved.config,
+                Outputs(saved.label_names, saved.problem_type),
+                collapsed=saved.collapsed,
+            )
+            model.load_tuned(saved)
+            nn.move(model, nn.device_of(self.backbone))
+            self.models.append(model)
+            self.eval()
+        self._places[name] = len(self._places)  # last: other threads may be asking meanwhile
 
     @property
     def names(self) -> list[str]:
@@ -103,6 +104,8 @@ class PromptBank(nn.Module):
     ) -> ModelOutput:
         """Classify a batch, all rows by one prompt or each row by its own, in one pass through the backbone.
 
+        Several threads may ask a bank at once; under jittor they are answered in turn.
+
         Args:
             input_ids: (B, T) token ids; attention_mask: (B, T), 1 for real tokens; token_type_ids: (B, T).
             prompts: a name for all rows, or a name per row.
@@ -114,16 +117,21 @@ class PromptBank(nn.Module):
         Raises:
             ConfigError: a name is unknown, or there are not as many as rows.
         """
-        if isinstance(prompts, str):
-            return self._model(prompts)(input_ids, attention_mask, token_type_ids)
-        prompts, batch = list(prompts), input_ids.shape[0]
+        inputs = (input_ids, attention_mask, token_type_ids)
+        with runtime.one_thread():
+            if isinstance(prompts, str):
+                return self._model(prompts)(*inputs)
+            return ModelOutput(None, self._mixed(list(prompts), inputs))
+
+    def _mixed(self, prompts: list[str], inputs: tuple[Any, Any, Any]) -> list[Any]:
+        """The logits of every row, by its own prompt."""
+        batch = inputs[0].shape[0]
         if len(prompts) != batch:
             raise ConfigError(
                 f"prompts= has {len(prompts)} names for {batch} rows; give one name per row, or one string for all."
             )
         groups = {name: [row for row in range(batch) if prompts[row] == name] for name in dict.fromkeys(prompts)}
         models = [self._model(name) for name in groups]
-        inputs = (input_ids, attention_mask, token_type_ids)
         parts = [
             model.backbone_inputs(*(None if x is None else ops.take_rows(x, rows) for x in inputs))
             for model, rows in zip(models, groups.values(), strict=True)
@@ -138,7 +146,7 @@ class PromptBank(nn.Module):
             for place, row in enumerate(rows):
                 logits[row] = found[place]
             start += len(rows)
-        return ModelOutput(None, logits)
+        return logits
 
 
 def _merge(parts: list[dict[str, Any]], backbone: Any) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Several prompts on one backbone: each row gets what its prompt's own model gives."""
 
+import sys
+import threading
+
 import fastprompt as fp
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import nn, ops
@@ -145,6 +148,44 @@ def test_prompts_are_added_while_the_bank_is_in_use(saved):
     numpy.testing.assert_allclose(ops.to_numpy(mixed[1]), before[1], atol=1e-5)
     with pytest.raises(ConfigError, match=r"has a prompt 'rte' already"):
         bank.add("rte", folders["long"])
+
+
+@pytest.fixture
+def eager_switches():
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    yield lambda: sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_threads_that_ask_one_bank_get_their_own_answers(tiny, causal, tmp_path, eager_switches, family):
+    for seed, (name, length) in enumerate({"long": 7, "short": 2}.items()):
+        config = fp.PTuningV2Config(pre_seq_len=length, init_std=1.0)
+        model = fp.PromptForSequenceClassification.from_pretrained({**tiny, **causal}[family], config, seed=seed)
+        model.save_pretrained(tmp_path / name)
+    bank = fp.PromptBank.from_pretrained({name: tmp_path / name for name in ("long", "short")})
+    asked = [("long", 2, 9), ("short", 3, 6), ("long", 3, 5), ("short", 2, 8)]  # prompt, rows, width
+
+    def answer(prompt, rows, width):
+        inputs = batch(rows, width=width)
+        return ops.to_numpy(bank(inputs["input_ids"], inputs["attention_mask"], prompts=prompt).logits)
+
+    alone = [answer(*each) for each in asked]
+    differences = []
+
+    def ask(number):
+        for _ in range(20):
+            differences.append(numpy.abs(answer(*asked[number]) - alone[number]).max())
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(asked))]
+    eager_switches()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(differences) == 20 * len(asked)  # none of them raised
+    assert max(differences) <= 1e-5
 
 
 def test_the_backbones_folder_may_be_named(saved, tiny):
