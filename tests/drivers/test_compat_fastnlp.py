@@ -1,9 +1,5 @@
-"""fastNLP's own Trainer, Evaluator, callbacks, metrics, samplers and loaders work, with models that are not ours."""
+"""fastNLP's Trainer, metrics and callbacks on today's frameworks."""
 
-import gc
-import sys
-
-import fastprompt
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import runtime
 
@@ -11,88 +7,24 @@ import fastNLP
 import numpy as np
 import pytest
 
-BACKEND = fastprompt.backend()
-torch_only = pytest.mark.skipif(BACKEND != "torch", reason="torch's own")
-paddle_only = pytest.mark.skipif(BACKEND != "paddle", reason="paddle's own")
+from support.fastnlp_trainer import (
+    BACKEND,
+    Model,
+    make_loader,
+    make_model,
+    make_optimizer,
+    make_trainer,
+    paddle_only,
+    tensor,
+    torch_only,
+)
 
 if BACKEND == "torch":
     import torch
-    from torch import nn
-    from torch.nn.functional import cross_entropy
-
-    tensor, Module = torch.tensor, nn.Module
-
-    def make_optimizer(model):
-        return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-
 elif BACKEND == "paddle":
     import paddle
-    from paddle import nn
-    from paddle.nn.functional import cross_entropy
-
-    tensor, Module = paddle.to_tensor, nn.Layer
-
-    def make_optimizer(model):
-        return paddle.optimizer.Momentum(parameters=model.parameters(), learning_rate=0.1, momentum=0.9)
-
 else:
     import jittor
-    from jittor import nn
-    from jittor.nn import cross_entropy_loss as cross_entropy
-
-    tensor, Module = jittor.array, nn.Module
-
-    def make_optimizer(model):
-        return jittor.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-
-
-class Model(Module):
-    def __init__(self):
-        super().__init__()
-        self.embedding = nn.Embedding(20, 8)
-        self.linear = nn.Linear(8, 3)
-
-    def forward(self, x):
-        return self.linear(self.embedding(x).mean(1))
-
-    execute = forward  # jittor's name for it
-
-    def train_step(self, x, y):
-        return {"loss": cross_entropy(self(x), y)}
-
-    def evaluate_step(self, x, y):
-        return {"pred": self(x), "target": y}
-
-
-def make_model(cls=Model):
-    if BACKEND == "paddle":
-        paddle.utils.unique_name.switch()  # its optimizer's state goes by names that count up over a process
-    return cls()
-
-
-def make_data(n=40):
-    rng = np.random.RandomState(0)
-    x = [rng.randint(0, 20, size=rng.randint(2, 7)).tolist() for _ in range(n)]
-    return fastNLP.DataSet({"x": x, "y": rng.randint(0, 3, n).tolist()})
-
-
-def make_loader(shuffle=True, **options):
-    return fastNLP.prepare_dataloader(make_data(), batch_size=8, shuffle=shuffle, **options)
-
-
-def make_trainer(model=None, **options):
-    model = model or make_model()
-    defaults = {
-        "driver": BACKEND,
-        "device": "cpu",
-        "n_epochs": 2,
-        "optimizers": make_optimizer(model),
-        "train_dataloader": make_loader(),
-        "evaluate_dataloaders": make_loader(shuffle=False),
-        "metrics": {"acc": fastNLP.Accuracy()},
-        "progress_bar": None,
-    }
-    return fastNLP.Trainer(model=model, **{**defaults, **options})
 
 
 def evaluate(metrics, model=None, **options):
@@ -349,104 +281,3 @@ def test_warmup_and_clipping_run(clip):
     make_trainer(
         callbacks=[fastNLP.TorchWarmupCallback(0.2), fastNLP.TorchGradClipCallback(clip_value=1, clip_type=clip)]
     ).run()
-
-
-@pytest.mark.skipif(BACKEND == "jittor", reason="fastNLP's jittor loader takes no samplers")
-@pytest.mark.parametrize("kind", ["RandomBatchSampler", "BucketedBatchSampler", "SortedSampler", "SequentialSampler"])
-def test_samplers_cover_the_data(kind):
-    data = make_data()
-    length = {"length": [len(x) for x in data["x"]]} if kind in ("BucketedBatchSampler", "SortedSampler") else {}
-    cls = getattr(fastNLP, kind)
-    if kind.endswith("BatchSampler"):
-        sampler = {"batch_sampler": cls(data, batch_size=8, **length)}
-    elif BACKEND == "torch":
-        sampler = {"sampler": cls(data, **length), "batch_size": 8}
-    else:
-        sampler = {"batch_sampler": paddle.io.BatchSampler(sampler=cls(data, **length), batch_size=8)}
-    loader = getattr(fastNLP, f"{BACKEND.capitalize()}DataLoader")(data, **sampler)
-    make_trainer(train_dataloader=loader).run()
-    seen = [index for _ in loader for index in loader.get_batch_indices()]
-    assert sorted(seen) == list(range(len(data)))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_prepare_dataloader_pads_and_collates(workers):
-    loader = make_loader(shuffle=False, num_workers=workers)
-    loader.set_pad("x", pad_val=19)
-    data = make_data()
-    batches = [{name: value.numpy() for name, value in batch.items()} for batch in loader]
-    assert len(batches) == len(loader) == 5
-    np.testing.assert_array_equal(np.concatenate([batch["y"] for batch in batches]), list(data["y"]))
-    width = batches[0]["x"].shape[1]
-    np.testing.assert_array_equal(batches[0]["x"][0], list(data[0]["x"]) + [19] * (width - len(data[0]["x"])))
-
-
-@pytest.mark.parametrize("bundled", [False, True])
-def test_prepare_dataloader_takes_several_data_sets(bundled):
-    from fastNLP.io import DataBundle
-
-    sets = {"train": make_data(), "dev": make_data(16)}
-    loaders = fastNLP.prepare_dataloader(DataBundle(datasets=sets) if bundled else sets, batch_size=8)
-    assert {name: len(loader) for name, loader in loaders.items()} == {"train": 5, "dev": 2}
-
-
-def test_the_frameworks_own_loader_trains():
-    class Rows:
-        def __len__(self):
-            return 16
-
-        def __getitem__(self, i):
-            return {"x": np.array([1, 2, 3]), "y": np.int64(i % 3)}
-
-    if BACKEND == "torch":
-        loader = torch.utils.data.DataLoader(Rows(), batch_size=4, shuffle=True)
-    elif BACKEND == "paddle":
-        dataset = type("Data", (Rows, paddle.io.Dataset), {})()
-        loader = paddle.io.DataLoader(dataset, batch_size=4, shuffle=True)
-    else:
-
-        class Data(jittor.dataset.Dataset):
-            __getitem__ = Rows.__getitem__
-
-        loader = Data().set_attrs(batch_size=4, total_len=16, shuffle=True)
-    trainer = make_trainer(train_dataloader=loader, evaluate_dataloaders=None, metrics=None)
-    trainer.run()
-    assert trainer.global_forward_batches == 8
-
-
-@torch_only
-@pytest.mark.parametrize("mode", ["sequential", "polling", "mix"])
-def test_mixed_data_sets_are_loaded(mode):
-    from fastNLP.core.dataloaders.torch_dataloader.mix_dataloader import MixDataLoader
-
-    assert len(list(MixDataLoader({"a": [[1, 2]] * 4, "b": [[3, 4]] * 4}, mode=mode, batch_size=2))) == 4
-
-
-@paddle_only
-@pytest.mark.timeout(60)
-def test_workers_do_not_wait_for_loops_that_are_over():
-    class Collecting(list):
-        def __getitem__(self, i):
-            gc.collect()  # in the worker
-            return {"x": i}
-
-    gc.disable()
-    try:
-        make_trainer().run()  # leaves loops behind, for the collector
-        loader = fastNLP.PaddleDataLoader(Collecting(range(4)), num_workers=1)
-        assert [batch["x"].tolist() for batch in loader] == [[0, 1, 2, 3]]
-    finally:
-        gc.enable()
-
-
-@paddle_only
-def test_paddle_fluid_names_answer_at_run_time():
-    from fastNLP.core.drivers.paddle_driver.paddle_driver import PaddleDriver
-    from fastNLP.core.utils import paddle_to
-
-    ones = paddle.ones([2])
-    assert paddle_to(ones, ones.place).tolist() == [1, 1]  # paddle.fluid.core_avx.Place
-    state = np.random.get_state()
-    PaddleDriver.worker_init_function(0)  # paddle.fluid.core.default_cpu_generator
-    np.random.set_state(state)
-    assert "paddle.fluid" in sys.modules

@@ -1,117 +1,35 @@
-"""Encoder-decoders: a prefix of the encoder, the decoder and the cross-attention is what attention by hand makes of it;
-what is learnt, generated, saved and refused."""
+"""Encoder-decoders on torch: what a prefix is, what is learnt and generated."""
 
 import json
-import math
 import shutil
 
 import fastprompt as fp
-from fastprompt.data.chat import write_instruction
-from fastprompt.data.encoding import encode
-from fastprompt.data.examples import TextToText
-from fastprompt.errors import CheckpointError, ConfigError, DataError, TrainingError
-from fastprompt.framework import ops, optim
+from fastprompt.framework import ops
 from fastprompt.methods.base import PREFIX_PARTS
-from fastprompt.methods.registry import method_config
-from fastprompt.pretrained.checkpoint import Checkpoint
 
 import numpy
 import pytest
-from safetensors.numpy import load_file, save_file
 
 if fp.backend() != "torch":
     pytest.skip("encoder-decoders are stock transformers models, which run on torch", allow_module_level=True)
 
 import torch
-import transformers
 from fastNLP import Accuracy, Callback, DataSet, Trainer, prepare_torch_dataloader
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForSeq2SeqLM
 
-LENGTH, HEADS = 3, 4
-SIZES = {"vocab_size": 60, "d_model": 32, "bos_token_id": 2, "eos_token_id": 1, "decoder_start_token_id": 0}
-T5 = {**SIZES, "d_kv": 12, "d_ff": 48, "num_layers": 2, "num_heads": HEADS, "pad_token_id": 0}
-CONFIGS = {
-    "t5": transformers.T5Config(**T5),
-    "flan-t5": transformers.T5Config(**T5, num_decoder_layers=3, feed_forward_proj="gated-gelu"),
-    "mt5": transformers.MT5Config(**T5, num_decoder_layers=3),
-    "bart": transformers.BartConfig(
-        **{**SIZES, "pad_token_id": 3, "max_position_embeddings": 40, "scale_embedding": True},
-        **{"encoder_layers": 2, "encoder_attention_heads": HEADS, "encoder_ffn_dim": 48},
-        **{"decoder_layers": 3, "decoder_attention_heads": 2, "decoder_ffn_dim": 48},
-    ),
-}
-SEEDS = {"t5": 1, "flan-t5": 5, "mt5": 4, "bart": 0}  # their models repeat fewer words than others
-SHAPES = {  # (layers, heads, head_dim) of encoder, decoder and cross-attention
-    "t5": [(2, 4, 12), (2, 4, 12), (2, 4, 12)],
-    "flan-t5": [(2, 4, 12), (3, 4, 12), (3, 4, 12)],
-    "mt5": [(2, 4, 12), (3, 4, 12), (3, 4, 12)],
-    "bart": [(2, 4, 8), (3, 2, 16), (3, 2, 16)],
-}
-METHODS = {
-    "p-tuning-v2": fp.PTuningV2Config(pre_seq_len=LENGTH, init_std=1.0),
-    "prompt-tuning": fp.PromptTuningConfig(num_virtual_tokens=LENGTH),
-    "p-tuning": fp.PTuningConfig(num_virtual_tokens=LENGTH),
-}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Small random checkpoints with a word-level tokenizer, as transformers writes them."""
-    folder = tmp_path_factory.mktemp("seq2seq")
-    words = ["<pad>", "</s>", "<s>", "<unk>", *(f"word{number}" for number in range(4, 60))]
-    made = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>")
-    for name, config in CONFIGS.items():
-        torch.manual_seed(SEEDS[name])
-        model = AutoModelForSeq2SeqLM.from_config(config)
-        if name in ("flan-t5", "mt5"):  # as published: a vocabulary head of its own
-            model.lm_head.weight = torch.nn.Parameter(torch.zeros(60, 32))
-        with torch.no_grad():
-            for key, tensor in model.named_parameters():
-                if tensor.ndim == 1:
-                    tensor.add_(torch.randn_like(tensor) * 0.1)
-                else:
-                    size = {"shared": 0.3, "embed_positions": 1.0, "relative_attention_bias": 1.0}
-                    tensor.copy_(torch.randn_like(tensor) * size.get(key.split(".")[-2], 0.5))
-            if name == "bart":
-                model.final_logits_bias.normal_(std=0.1)
-        model.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
-    settings = json.loads((folder / "flan-t5" / "config.json").read_text())
-    del settings["scale_decoder_outputs"]  # as published: this goes by the other, which transformers 5 would change
-    (folder / "flan-t5" / "config.json").write_text(json.dumps(settings | {"tie_word_embeddings": False}))
-    return {path.name: path for path in folder.iterdir()}
-
-
-TEXT = torch.randint(4, 60, (3, 9), generator=torch.Generator().manual_seed(0))
-MASK = torch.tensor([[1] * 9, [1] * 5 + [0] * 4, [1] * 2 + [0] * 7])
-ANSWER = torch.randint(4, 60, (3, 6), generator=torch.Generator().manual_seed(1))
-LABELS = torch.where(torch.arange(6) < torch.tensor([[6], [3], [5]]), ANSWER, -100)
-BATCH = {"input_ids": TEXT, "attention_mask": MASK, "labels": LABELS}
-
-
-def model_of(folder, config=METHODS["p-tuning-v2"], **options):
-    return fp.PromptForSeq2SeqLM.from_pretrained(folder, config, **options)
-
-
-def lines_of(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def losses_of(model, steps=20, rate=1e-1):
-    model.train()
-    tuned = model.trainable_parameters()
-    optimizer, losses = fp.AdamW(tuned, lr=rate, weight_decay=0.0), []
-    for _ in range(steps):
-        loss = model.train_step(**BATCH)["loss"]
-        losses.append(loss.item())
-        optim.step_with(optimizer, tuned, ops.gradients(loss, tuned))
-    return losses
-
-
-# --- without a prompt -------------------------------------------------------------------------------------------------
+from support.seq2seq import (
+    ANSWER,
+    BATCH,
+    CONFIGS,
+    LABELS,
+    LENGTH,
+    MASK,
+    METHODS,
+    SHAPES,
+    TEXT,
+    losses_of,
+    model_of,
+)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -138,9 +56,6 @@ def test_barts_forced_first_and_last_tokens_are_those_of_transformers(folders, t
         wanted = stock.generate(**text, max_new_tokens=count, do_sample=False).numpy()
         assert model.generate(**text, max_new_tokens=count).tolist() == wanted.tolist()
     assert (wanted[:, 1] == 9).all()
-
-
-# --- what a prefix is -------------------------------------------------------------------------------------------------
 
 
 def heads_of(x, heads):
@@ -299,9 +214,6 @@ def test_a_backbone_kept_in_bf16_gives_nearly_the_same_loss(folders, name):
     assert half == pytest.approx(whole, rel=0.15)
 
 
-# --- what is learnt and generated -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 def test_each_part_alone_and_a_prompt_before_the_encoders_input_learn(folders, name):
     """Each of the first steps lowers the loss, the first by what its gradient says.
@@ -407,229 +319,3 @@ def test_an_initial_text_is_read_with_the_checkpoints_tokenizer(folders):
     model = model_of(folders["t5"], config)
     words = model.backbone.word_embeddings().weight
     torch.testing.assert_close(model.prompt(), words[[9, 5, 9]])
-
-
-# --- what is saved ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["t5", "flan-t5", "bart"])
-@pytest.mark.parametrize("config", [*METHODS.values(), fp.FineTuningConfig()], ids=lambda config: config.method)
-def test_a_saved_prompt_gives_the_same_logits(folders, tmp_path, name, config):
-    model = model_of(folders[name], config, seed=5)
-    losses_of(model, steps=1)
-    model.save_pretrained(tmp_path)
-    again = fp.load_prompt_model(tmp_path)
-    torch.testing.assert_close(again.eval()(**BATCH).logits, model.eval()(**BATCH).logits, atol=1e-6, rtol=0)
-    again.save_pretrained(tmp_path / "again")
-    one, other = (load_file(folder / "prompt.safetensors") for folder in (tmp_path, tmp_path / "again"))
-    assert one.keys() == other.keys()
-    assert all(array.tobytes() == other[key].tobytes() for key, array in one.items())
-    if config.method == "fine-tuning":  # under the names of transformers
-        assert set(one) <= set(AutoModelForSeq2SeqLM.from_pretrained(folders[name]).state_dict())
-
-
-def test_the_file_names_the_chosen_parts_and_their_tensors(folders, tmp_path):
-    model_of(folders["t5"], fp.PTuningV2Config(pre_seq_len=2, prefix_parts=("cross", "encoder"))).save_pretrained(
-        tmp_path
-    )
-    assert json.loads((tmp_path / "prompt_config.json").read_text())["prefix_parts"] == ["encoder", "cross"]
-    stored = load_file(tmp_path / "prompt.safetensors")
-    assert {name: array.shape for name, array in stored.items()} == dict.fromkeys(
-        ("encoder.key", "encoder.value", "cross.key", "cross.value"), (2, 4, 2, 12)
-    )
-
-
-def damage(folder, change):
-    """Changes the tensors of a prompt, and what its description says of them."""
-    path = folder / "prompt_config.json"
-    content, tensors = json.loads(path.read_text()), load_file(folder / "prompt.safetensors")
-    change(tensors)
-    content["tensors"] = {name: list(array.shape) for name, array in tensors.items()}
-    path.write_text(json.dumps(content))
-    save_file(tensors, folder / "prompt.safetensors")
-
-
-def test_a_damaged_prompt_is_refused_by_name(folders, tmp_path):
-    model = model_of(folders["t5"], fp.PTuningV2Config(pre_seq_len=2, prefix_parts=("decoder", "cross")))
-    shortened = {name: model.prompt.collapse()[name][:1] for name in ("decoder.key", "decoder.value")}
-    left_over = {"encoder.key": shortened["decoder.key"]}
-    changes = {
-        "lacks the tensor cross.value": lambda x: x.pop("cross.value"),
-        "has a tensor encoder.key that this model has no place for": lambda x: x.update(left_over),
-        r"prompt.decoder.embedding.weight has the shape \(2, 96\), the model": lambda x: x.update(shortened),
-    }
-    for number, (told, change) in enumerate(changes.items()):
-        model.save_pretrained(tmp_path / str(number))
-        damage(tmp_path / str(number), change)
-        with pytest.raises(CheckpointError, match=told):
-            fp.load_prompt_model(tmp_path / str(number))
-
-
-def test_a_prompt_belongs_to_its_backbone_whether_or_not_that_has_a_vocabulary_head(folders, tmp_path):
-    transformers.T5Model.from_pretrained(folders["flan-t5"]).save_pretrained(tmp_path)
-    assert Checkpoint(tmp_path).fingerprint == Checkpoint(folders["flan-t5"]).fingerprint
-    assert Checkpoint(folders["mt5"]).fingerprint != Checkpoint(folders["flan-t5"]).fingerprint
-
-
-# --- on the command line ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def rows(tmp_path):
-    """The folder of instructions to say a word again, in three splits."""
-    for name, count in (("train", 48), ("dev", 7), ("test", 5)):
-        words = [f"word{4 + (7 * i) % 50}" for i in range(count)]
-        given = [{"instruction": f"{'word9 ' * (i % 3)}{word}", "output": word} for i, word in enumerate(words)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
-    return tmp_path
-
-
-@pytest.mark.parametrize("name", ["t5", "bart"])
-def test_texts_and_outputs_are_tokenised_as_transformers_does(folders, tmp_path, name):
-    shutil.copytree(folders[name], tmp_path / name)
-    stock = transformers.AutoTokenizer.from_pretrained(tmp_path / name)
-    around = {"t5": "$A </s>", "bart": "<s> $A </s>"}[name]
-    made = stock.backend_tokenizer
-    made.post_processor = processors.TemplateProcessing(single=around, special_tokens=[("</s>", 1), ("<s>", 2)])
-    made.save(str(tmp_path / name / "tokenizer.json"))
-    stock = transformers.AutoTokenizer.from_pretrained(tmp_path / name)
-    texts, outputs, notes = ["word7 word8", "word9 " * 9], ["word4", "word5 " * 8], []
-    rows = encode(TextToText(texts, outputs), fp.load_tokenizer(tmp_path / name), 20, notes)
-    assert [row["input_ids"] for row in rows] == stock(texts)["input_ids"]
-    assert [row["labels"] for row in rows] == stock(text_target=outputs)["input_ids"]
-    assert notes == []
-    short = encode(TextToText(texts, outputs), fp.load_tokenizer(tmp_path / name), 6, notes)
-    assert [row["input_ids"] for row in short] == stock(texts, max_length=6, truncation=True)["input_ids"]
-    assert [row["labels"] for row in short] == [row["labels"][:6] for row in rows]
-    assert notes == ["Of 2 texts 1 are cut at 6 tokens (max_seq_length), and 1 of their outputs."]
-
-
-@pytest.mark.parametrize("name", ["t5", "bart"])
-def test_the_command_line_tunes_and_answers(folders, rows, tmp_path, command, train_here, name):
-    folder = tmp_path / "run"
-    metrics = train_here(
-        *("--model_name_or_path", folders[name], "--task_name", "instruction", "--data_dir", rows),
-        *("--output_dir", folder, "--pre_seq_len", LENGTH, "--prefix_parts", "encoder", "cross", "--learning_rate"),
-        *("0.05", "--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--logging_steps", "4"),
-        *("--do_train", "--do_eval", "--do_predict", "--max_new_tokens", "6", "--device", "cpu"),
-    )
-    encoder, _, cross = ((LENGTH * 2 * layers * heads * size) for layers, heads, size in SHAPES[name])
-    assert metrics["trainable_parameters"] == encoder + cross
-    history = lines_of(folder / "history.jsonl")
-    assert history[-1]["loss"] < history[0]["loss"]
-    assert metrics["perplexity"] == pytest.approx(math.exp(metrics["loss"]))
-    model, tokenizer = fp.load_prompt_model(folder).eval(), fp.load_tokenizer(folders[name])
-    found = lines_of(folder / "predictions.jsonl")
-    assert len(found) == 5
-    told = command(
-        *("predict", "--model_name_or_path", folder, "--max_new_tokens", "6", "--format", "jsonl", "--device", "cpu"),
-        stdin="".join(f"{row['instruction']}\n" for row in found).encode(),
-    )
-    assert [json.loads(line) for line in told.stdout.splitlines()] == found
-    for row in found:  # a batch with padding gives what each gives alone
-        ids = tokenizer.plain_ids(write_instruction("human-assistant", row["instruction"], ""))
-        written = model.generate(torch.tensor([ids]), max_new_tokens=6)[0, 1:].tolist()
-        assert row["output"] == tokenizer.decode(written[: written.index(1)] if 1 in written else written)
-    assert len({row["output"] for row in found}) > 1
-
-
-# --- what is refused --------------------------------------------------------------------------------------------------
-
-
-def test_each_head_is_refused_on_backbones_of_other_kinds(folders, tiny, causal):
-    for name in ("t5", "bart"):
-        for kind in (fp.PromptForSequenceClassification, fp.PromptForTokenClassification, fp.PromptForMultipleChoice):
-            with pytest.raises(ConfigError, match=r"is an encoder-decoder, .* there is PromptForSeq2SeqLM for it"):
-                kind.from_pretrained(folders[name])
-        with pytest.raises(ConfigError, match="is an encoder-decoder, which masked_lm does not go with"):
-            fp.PromptForMaskedLM.from_pretrained(folders[name], fp.PromptTuningConfig(template="[X] [MASK]"))
-        with pytest.raises(ConfigError, match="is an encoder-decoder, which causal_lm does not go with"):
-            fp.PromptForCausalLM.from_pretrained(folders[name])
-    for folder in (tiny["bert"], causal["llama"]):
-        with pytest.raises(ConfigError, match=r"is no encoder-decoder, .* such as T5 or BART"):
-            fp.PromptForSeq2SeqLM.from_pretrained(folder, fp.FineTuningConfig())
-        with pytest.raises(ConfigError, match=r"prefix_parts are an encoder-decoder's, and .* is none"):
-            fp.PromptForSequenceClassification.from_pretrained(folder, fp.PTuningV2Config(prefix_parts=("encoder",)))
-
-
-def test_parts_that_no_encoder_decoder_has_are_refused():
-    for parts, told in (
-        (("encoder", "middle"), "prefix_parts is 'middle'; it is one of encoder, decoder, cross"),
-        ((), "holds one or more of encoder, decoder, cross, each once"),
-        (("cross", "cross"), "each once"),
-        ("cross", "each once"),
-    ):
-        with pytest.raises(ConfigError, match=told):
-            fp.PTuningV2Config(prefix_parts=parts)
-
-
-def test_what_cannot_work_is_refused(folders, tmp_path):
-    with pytest.raises(ConfigError, match="leave shift_positions off"):
-        model_of(folders["bart"], fp.PTuningV2Config(pre_seq_len=2, shift_positions=True))
-    with pytest.raises(ConfigError, match="leave attention_probs_dropout_prob off"):
-        model_of(folders["t5"], attention_probs_dropout_prob=0.1)
-    with pytest.raises(DataError, match="labels or decoder_input_ids"):
-        model_of(folders["t5"])(TEXT)
-    model = model_of(folders["bart"])
-    with pytest.raises(ConfigError, match="The answer has 41 tokens, more than the decoder's 40 positions"):
-        model(TEXT, labels=torch.ones((3, 41), dtype=torch.long))
-    with pytest.raises(ConfigError, match="The answer has 41 tokens"):
-        model.generate(TEXT, max_new_tokens=41)
-    with pytest.raises(ConfigError, match="The input has 41 tokens"):
-        model(torch.ones((1, 41), dtype=torch.long), labels=LABELS[:1])
-    with pytest.raises(ConfigError, match="seq2seq_lm has no exported form"):
-        model.export(tmp_path / "model.onnx")
-
-
-def test_t5_has_no_last_position(folders, tmp_path):
-    shutil.copytree(folders["t5"], tmp_path / "t5")
-    path = tmp_path / "t5" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"n_positions": 8}))  # as t5-small's says 512
-    model = model_of(tmp_path / "t5")
-    assert model.max_length is None
-    assert model(**BATCH).logits.shape == (3, 6, 60)
-
-
-def test_a_checkpoint_without_what_its_answers_start_with_is_refused(folders, tmp_path):
-    shutil.copytree(folders["t5"], tmp_path / "t5")
-    for name in ("config.json", "generation_config.json"):
-        content = json.loads((tmp_path / "t5" / name).read_text())
-        del content["decoder_start_token_id"]
-        (tmp_path / "t5" / name).write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match="names no decoder_start_token_id"):
-        model_of(tmp_path / "t5")(**BATCH)
-
-
-def test_an_encoder_decoder_that_is_not_known_is_refused_by_its_name(tmp_path):
-    config = transformers.PegasusConfig(vocab_size=20, d_model=16, encoder_layers=1, decoder_layers=1)
-    transformers.AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="is a pegasus model; of encoder-decoders fastprompt knows t5, mt5, bart"):
-        model_of(tmp_path)
-
-
-def test_doors_that_encoder_decoders_have_not_yet_are_refused_by_name(folders, tmp_path):
-    model_of(folders["t5"]).save_pretrained(tmp_path / "prompt")
-    for tool, message in (("peft", "can be written for PEFT so far"), ("paddlenlp", "cannot be written for")):
-        with pytest.raises(CheckpointError, match=message):
-            fp.export_prompt(tool, tmp_path / "prompt", tmp_path / tool)
-
-
-def test_a_transformers_that_computes_attention_otherwise_is_refused(folders, monkeypatch):
-    attention = transformers.models.t5.modeling_t5.ALL_ATTENTION_FUNCTIONS
-    monkeypatch.setattr(type(attention), "get_interface", lambda self, name, default: default)
-    for config in (METHODS["p-tuning-v2"], METHODS["prompt-tuning"]):
-        with pytest.raises(CheckpointError, match=r"transformers [\d.]+ computes t5's attention not as"):
-            model_of(folders["t5"], config)
-
-
-@pytest.mark.parametrize(("method", "name"), [("linear-probe", "t5"), ("bitfit", "flan-t5")])
-def test_a_method_that_finds_nothing_to_train_is_refused(folders, method, name):
-    with pytest.raises(TrainingError, match=f"{method} finds nothing to train in .* use another method"):
-        model_of(folders[name], method_config(method))
-
-
-@pytest.mark.parametrize("backend", ["paddle", "jittor"])
-def test_other_frameworks_name_torch(folders, run_python, backend):
-    code = f"import fastprompt as fp; fp.PromptForSeq2SeqLM.from_pretrained({str(folders['t5'])!r})"
-    done = run_python(backend, "-c", code, check=False)
-    assert "is a t5 model, which runs on torch only" in done.stderr.splitlines()[-1]
