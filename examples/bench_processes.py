@@ -17,7 +17,6 @@ import time
 
 import fastprompt as fp
 from fastprompt.framework import declaration
-from fastprompt.launch.subprocesses import environment
 
 import numpy
 
@@ -27,14 +26,15 @@ WARM_UP = 3
 def time_steps(options: argparse.Namespace) -> None:
     """In one of the processes: time its steps; the first prints what it found."""
     from fastprompt.framework import ops
-    from fastprompt.launch.world import is_first, place
 
+    launcher = declaration(fp.backend()).launcher
+    rank, size = int(os.environ.get(launcher.rank, 0)), int(os.environ.get(launcher.size, 1))
     model = fp.PromptForSequenceClassification.from_pretrained(options.model, fp.PTuningV2Config())
     driver = fp.get_driver(model, "cpu")
     driver.setup()
     driver.set_optimizers(fp.AdamW(model.trainable_parameters(), lr=1e-3))
-    rows = options.batch // place().size
-    ids = numpy.random.default_rng(place().rank).integers(1000, 2000, (rows, options.length))
+    rows = options.batch // size
+    ids = numpy.random.default_rng(rank).integers(1000, 2000, (rows, options.length))
     arrays = {"input_ids": ids, "attention_mask": numpy.ones_like(ids), "labels": ids[:, 0] % 2}
     batch = {name: ops.tensor(array) for name, array in arrays.items()}
     driver.set_model_mode("train")
@@ -47,7 +47,7 @@ def time_steps(options: argparse.Namespace) -> None:
         driver.zero_grad()
         ops.to_numpy(loss)
         times.append(time.perf_counter() - started)
-    if is_first():
+    if rank == 0:
         tuned, total = model.count_parameters()
         sent = getattr(driver, "bytes_reduced", 0) // len(times)
         found = {"seconds": statistics.median(times[WARM_UP:]), "sent": sent, "tuned": 4 * tuned, "whole": 4 * total}
@@ -57,7 +57,7 @@ def time_steps(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace, count: int) -> dict[str, float]:
     """What the first of `count` processes found."""
     arguments = [__file__, *sys.argv[1:], "--child"]
-    shared = {**environment(options.backend), "OMP_NUM_THREADS": "1"}
+    shared = {**os.environ, "FASTNLP_BACKEND": options.backend, "OMP_NUM_THREADS": "1"}
     starts = [([sys.executable, *arguments], {})]
     if count > 1:
         starts = declaration(options.backend).launcher.commands(count, "cpu", arguments)
@@ -65,10 +65,10 @@ def run(options: argparse.Namespace, count: int) -> dict[str, float]:
         subprocess.Popen(command, env={**found, **shared}, stdout=subprocess.PIPE, text=True)
         for command, found in starts
     ]
-    told = [process.communicate()[0] for process in processes]
+    printed = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         sys.exit("a process failed")
-    line = next(line for line in told[0].splitlines() if "FOUND " in line)  # mpirun tags it
+    line = next(line for line in printed[0].splitlines() if "FOUND " in line)  # mpirun tags it
     return json.loads(line.partition("FOUND ")[2])
 
 

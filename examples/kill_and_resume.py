@@ -24,12 +24,9 @@ from safetensors.numpy import load_file
 
 CHECK = """
 import sys
-from pathlib import Path
 import fastprompt as fp
-from fastprompt.training.checkpointing import find
-from fastprompt.saving.trainer_state import read_state
-for folder in find(Path(sys.argv[1])):
-    read_state(folder)
+for folder in fp.find_checkpoints(sys.argv[1]):
+    fp.check_checkpoint(folder)
     print(folder.name)
 """
 
@@ -59,9 +56,9 @@ def run_until(command: list[str], environment: dict[str, str], steps: float | No
         if len(times) > 1:
             time.sleep((times[-1] - times[0]) / (len(times) - 1) * (steps % 1))
         process.send_signal(signal.SIGKILL)
-    _, told = process.communicate()
+    _, printed = process.communicate()
     if process.returncode not in (0, -signal.SIGKILL):
-        sys.exit(told[-3000:])
+        sys.exit(printed[-3000:])
     return process.returncode == 0
 
 

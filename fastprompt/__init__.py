@@ -41,6 +41,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ impo
     )
     from fastprompt.models.token_classification import PromptForTokenClassification as PromptForTokenClassification
     from fastprompt.pretrained.tokenizer import load_tokenizer as load_tokenizer
+    from fastprompt.training.checkpointing import check_checkpoint as check_checkpoint
+    from fastprompt.training.checkpointing import find_checkpoints as find_checkpoints
     from fastprompt.training.optimization import AdamW as AdamW
     from fastprompt.training.optimization import ClipGradients as ClipGradients
     from fastprompt.training.optimization import LearningRateSchedule as LearningRateSchedule
@@ -87,6 +89,7 @@ _EXPORTS = {
     "fastprompt.models.sequence_classification": ("PromptForSequenceClassification",),
     "fastprompt.models.token_classification": ("PromptForTokenClassification",),
     "fastprompt.pretrained.tokenizer": ("load_tokenizer",),
+    "fastprompt.training.checkpointing": ("check_checkpoint", "find_checkpoints"),
     "fastprompt.training.optimization": (
         "AdamW",
         "ClipGradients",

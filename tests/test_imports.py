@@ -293,3 +293,9 @@ def test_an_unknown_name_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="no attribute 'PromptForNothing'"):
         _ = fastprompt.PromptForNothing
+
+
+def test_examples_import_public_modules_alone():
+    public = re.compile(r"fastprompt(\.(cli|prompts|framework)(\.\w+)?)?")
+    found = {(path.name, name) for path in sorted((ROOT / "examples").glob("*.py")) for name in imports(path)}
+    assert [pair for pair in found if pair[1].startswith("fastprompt") and not public.fullmatch(pair[1])] == []

@@ -97,7 +97,7 @@ class Checkpoints(Callback):
             raise CheckpointError(f"{folder} cannot be written ({error.strerror}); earlier ones are whole.") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-        for old in find(self.output)[: -self.limit] if self.limit else ():
+        for old in find_checkpoints(self.output)[: -self.limit] if self.limit else ():
             _remove(old)
         return folder
 
@@ -119,10 +119,20 @@ def _settle(directory: Path) -> None:
         os.close(handle)
 
 
-def find(output: Path) -> list[Path]:
-    """A run's checkpoints, by their steps."""
+def find_checkpoints(output: str | Path) -> list[Path]:
+    """The folders of a run's checkpoints, by their steps; whether they are whole is not looked at."""
+    output = Path(output).expanduser()
     found = [path for path in output.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
     return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
+
+
+def check_checkpoint(folder: str | Path) -> None:
+    """Read a checkpoint through.
+
+    Raises:
+        CheckpointError: a file is missing, cut short, or has changed since it was written.
+    """
+    read_state(Path(folder).expanduser())
 
 
 def choose(asked: str, output: Path) -> Path | None:
@@ -131,7 +141,7 @@ def choose(asked: str, output: Path) -> Path | None:
     Raises:
         CheckpointError: it is not whole; an earlier one that is, is named.
     """
-    found = find(output)
+    found = find_checkpoints(output)
     if asked != "last":
         folder = Path(asked).expanduser()
     elif found:
@@ -139,11 +149,11 @@ def choose(asked: str, output: Path) -> Path | None:
     else:
         return None
     try:
-        read_state(folder)
+        check_checkpoint(folder)
     except CheckpointError as error:
         for other in reversed([path for path in found if path != folder]):
             try:
-                read_state(other)
+                check_checkpoint(other)
             except CheckpointError:
                 continue
             raise CheckpointError(f"{error} Go on from the one before: --resume_from_checkpoint {other}") from error

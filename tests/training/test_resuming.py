@@ -14,7 +14,7 @@ from fastprompt.models import sequence_classification
 from fastprompt.models.outputs import CLASSES
 from fastprompt.saving.trainer_state import read_state, write_state
 from fastprompt.training import checkpointing
-from fastprompt.training.checkpointing import find
+from fastprompt.training.checkpointing import find_checkpoints
 
 import numpy
 import pytest
@@ -111,13 +111,13 @@ def test_sigterm_saves_and_ends(train_here, task, whole, tmp_path):
     assert status == 1
     assert "go on with --resume_from_checkpoint last" in told
     assert "Traceback" not in told
-    assert len(find(tmp_path)) == 1
+    assert len(find_checkpoints(tmp_path)) == 1
     train_here(*arguments, "--resume_from_checkpoint", "last")
     assert_same_run(tmp_path, whole)
 
 
 def test_a_checkpoint_is_a_saved_prompt_without_the_backbone(whole):
-    folders = find(whole)
+    folders = find_checkpoints(whole)
     assert [folder.name for folder in folders] == ["checkpoint-2", "checkpoint-4", "checkpoint-6", "checkpoint-8"]
     assert sum(path.stat().st_size for path in folders[0].iterdir()) < 60_000  # the backbone has 200 KB
     assert fp.load_prompt_model(folders[0]).label_names == ["negative", "positive"]
@@ -126,13 +126,13 @@ def test_a_checkpoint_is_a_saved_prompt_without_the_backbone(whole):
 
 def test_only_the_newest_are_kept_where_a_limit_is_set(train_here, task, tmp_path):
     train_here(*task, "--output_dir", tmp_path, "--save_total_limit", "2")
-    assert [folder.name for folder in find(tmp_path)] == ["checkpoint-6", "checkpoint-8"]
+    assert [folder.name for folder in find_checkpoints(tmp_path)] == ["checkpoint-6", "checkpoint-8"]
 
 
 FULL_DISK = """
 import shutil, subprocess, sys
 from pathlib import Path
-from fastprompt.training.checkpointing import find
+from fastprompt.training.checkpointing import find_checkpoints
 from fastprompt.cli import main
 from fastprompt.saving.trainer_state import read_state
 
@@ -142,7 +142,7 @@ ballast, output = Path(disk) / "ballast", Path(disk) / "run"
 ballast.write_bytes(bytes(2**22 - int(size)))
 arguments = ["train", *arguments, "--output_dir", str(output)]
 assert main(arguments) == 1
-found = find(output)
+found = find_checkpoints(output)
 for folder in found:
     read_state(folder)
 print("found", *sorted(path.name for path in output.iterdir() if "checkpoint" in path.name), file=sys.stderr)
@@ -158,7 +158,7 @@ def test_a_full_disk_ends_the_run_and_leaves_whole_checkpoints_to_go_on_from(tas
         subprocess.run([*alone, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("a small disk of one's own cannot be mounted here")
-    disk, pages = tmp_path / "disk", [-(-path.stat().st_size // 4096) for path in find(whole)[0].iterdir()]
+    disk, pages = tmp_path / "disk", [-(-path.stat().st_size // 4096) for path in find_checkpoints(whole)[0].iterdir()]
     disk.mkdir()
     room = 5 * sum(pages) // 2 * 4096  # of two checkpoints and a half
     told = subprocess.run(
@@ -190,13 +190,13 @@ def test_a_kill_while_an_old_checkpoint_goes_leaves_none_in_pieces(tmp_path, mon
     monkeypatch.setattr(checkpointing.shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         checkpointing._remove(old)
-    assert find(tmp_path) == []
+    assert find_checkpoints(tmp_path) == []
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "prompt"])
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(train_here, task, whole, tmp_path, damage):
-    for folder in find(whole)[:2]:
+    for folder in find_checkpoints(whole)[:2]:
         (tmp_path / folder.name).mkdir()
         for path in folder.iterdir():
             (tmp_path / folder.name / path.name).write_bytes(path.read_bytes())
@@ -220,7 +220,9 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(train_here, 
 @pytest.mark.once
 def test_going_on_with_other_options_is_refused(train_here, task, whole, tmp_path):
     with pytest.raises(ConfigError, match="is of a run with seed 11, now it is 5"):
-        train_here(*task, "--output_dir", tmp_path, "--resume_from_checkpoint", find(whole)[0], "--seed", "5")
+        train_here(
+            *task, "--output_dir", tmp_path, "--resume_from_checkpoint", find_checkpoints(whole)[0], "--seed", "5"
+        )
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_checkpoints_good(
@@ -232,8 +234,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_checkpoints_good(
     arguments = [*task, "--output_dir", tmp_path, "--save_steps", "1", "--eval_steps", "100"]
     with pytest.raises(TrainingError, match=r"The loss is nan at step 5; lower the learning rate"):
         train_here(*arguments)
-    assert [folder.name for folder in find(tmp_path)] == [f"checkpoint-{step}" for step in (1, 2, 3, 4)]
-    for value in tensors(find(tmp_path)[-1]).values():
+    assert [folder.name for folder in find_checkpoints(tmp_path)] == [f"checkpoint-{step}" for step in (1, 2, 3, 4)]
+    for value in tensors(find_checkpoints(tmp_path)[-1]).values():
         assert numpy.isfinite(fp.framework.ops.to_numpy(value)).all()
 
 
