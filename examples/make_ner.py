@@ -147,7 +147,7 @@ def sentence(wording: str, names: dict[str, list[str]], draw: random.Random) -> 
 
 
 def write(directory: Path, seed: int = 0) -> None:
-    """Write train.txt and valid.txt: a token and its tag a line, a blank line behind each sentence."""
+    """Write train.txt and valid.txt: a token and its tag a line, a blank line after each sentence."""
     directory.mkdir(parents=True, exist_ok=True)
     for split, count in COUNTS.items():
         draw = random.Random(f"{seed} {split}")

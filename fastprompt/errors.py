@@ -1,4 +1,4 @@
-"""The error a user meets: what is wrong, where, and the mend, in one or two lines."""
+"""The error a user meets: what is wrong, where, and the fix, in one or two lines."""
 
 
 class FastpromptError(Exception):

@@ -60,7 +60,7 @@ def collect_before_workers(module: ModuleType) -> None:
     """Collect garbage before workers are forked.
 
     An iterator of an earlier loop (a trainer leaves some) may be collected in the worker instead, which waits for ever
-    for threads that the fork left behind. Can go when paddle's workers do not collect what is their parent's.
+    for threads that the fork left out. Can go when paddle's workers do not collect what is their parent's.
     """
     iterate = module.PaddleDataLoader.__iter__
 

@@ -24,7 +24,7 @@ def written(template: str, causal: bool = False) -> str:
     """`template` as text: "(3, 3, 3)" becomes three pseudo tokens, the blank, three, the text, three.
 
     That is the order of P-Tuning's own code for LAMA, which also ends in a full stop where the last number is 0. Of a
-    causal model it becomes three, the text, six, the blank, and a full stop behind a blank is left off.
+    causal model it becomes three, the text, six, the blank, and a full stop after a blank is left off.
     """
     counts = _COUNTS.fullmatch(template.strip())
     if counts is None:
@@ -65,7 +65,7 @@ class Template:
         return [part for part in parts if part]
 
     def check_blank_is_last(self) -> None:
-        """Raises: ConfigError: something stands behind the blank, which a causal model would not read."""
+        """Raises: ConfigError: something stands after the blank, which a causal model would not read."""
         if self.parts[-1] != BLANK:
             raise ConfigError(
                 f"The template {self.text!r} goes on behind its blank, which a causal model does not read; end it "
@@ -77,7 +77,7 @@ class Template:
     ) -> list[dict[str, Any]]:
         """One row per text: "input_ids", "token_type_ids", "mask_positions", and "pseudo_tokens" where it has some.
 
-        "mask_positions" is the index of the blank, or of a causal model the last, behind which the blank would stand;
+        "mask_positions" is the index of the blank, or of a causal model the last, after which the blank would stand;
         "pseudo_tokens" says of every place which pseudo token stands there, counted from 1, and 0 for the others. Their
         ids are placeholders: the model puts its prompt there.
 

@@ -16,7 +16,7 @@ Arrays = dict[str, numpy.ndarray]
 
 
 class Difference(NamedTuple):
-    """How far a quantity lies from its reference; without a budget it is told and not judged."""
+    """How far a quantity lies from its reference; without a budget it is reported and not judged."""
 
     quantity: str
     name: str

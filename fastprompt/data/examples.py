@@ -66,7 +66,7 @@ class LabelledTexts(Selectable):
         label_names: the classes' names; None for a regression.
         pairs: the second texts.
         groups: which question each example answers, where they are scored together (MultiRC).
-        notes: what was mended or left out on the way, for the user to read.
+        notes: what was fixed or left out on the way, for the user to read.
 
     Raises:
         DataError: columns of different lengths, or a label that is no class or no number.
@@ -102,7 +102,7 @@ class ClozeTexts(Selectable):
 
     Raises:
         DataError: columns of different lengths, or a label that is no index.
-        ConfigError: the template has no blank or no place for the text, or two, or for a causal model words behind it.
+        ConfigError: the template has no blank or no place for the text, or two, or for a causal model words after it.
     """
 
     columns = ("texts", "labels")
@@ -261,7 +261,7 @@ class SquadData(Selectable):
 
     Attributes:
         version_2: whether questions may have no answer.
-        notes: what was mended on the way, for the user to read.
+        notes: what was fixed on the way, for the user to read.
     """
 
     columns = ("questions",)

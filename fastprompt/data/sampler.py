@@ -72,7 +72,7 @@ class LengthGroupedBatchSampler(ReproducibleBatchSampler):
         self.pad = pad
         self.epoch = epoch
         self.consumed = consumed  # batches of this epoch already handed out
-        self._start = consumed  # where the next iteration begins: behind those, once, after a resume
+        self._start = consumed  # where the next iteration begins: after those, once, after a resume
 
     def _batches(self) -> list[list[int]]:
         order = numpy.arange(len(self.lengths))

@@ -11,7 +11,7 @@ from fastprompt.saving.files import write_whole
 
 import numpy
 
-Span = tuple[int, int, float, float]  # first character, the one behind the last, start logit, end logit
+Span = tuple[int, int, float, float]  # first character, the one after the last, start logit, end logit
 
 
 @dataclass

@@ -20,7 +20,7 @@ class Window:
     Attributes:
         question: the place of its question in the data.
         input_ids, token_type_ids: (T,).
-        offsets: (T, 2) each token's first character in the context and the one behind its last; -1 outside the
+        offsets: (T, 2) each token's first character in the context and the one after its last; -1 outside the
             context.
         start, end: first and last token of the first answer; 0, the first token, where the window does not hold all of
             it.

@@ -152,7 +152,7 @@ class PromptBank(nn.Module):
 def _merge(parts: list[dict[str, Any]], backbone: Any) -> dict[str, Any]:
     """The `backbone_inputs` of groups of rows -> those of one batch, the rows of the first group first.
 
-    Shorter inputs are padded behind, where no position of theirs moves, and shorter prefixes likewise; neither
+    Shorter inputs are padded at the end, where no position of theirs moves, and shorter prefixes likewise; neither
     padding is seen.
     """
     parts = [dict(part) for part in parts]
@@ -193,7 +193,7 @@ def _merge_prefixes(
 
 
 def _pad(x: Any, length: int, axis: int) -> Any:
-    """`x` with zeros behind it up to `length` along `axis`."""
+    """`x` with zeros after it up to `length` along `axis`."""
     missing = length - x.shape[axis]
     if not missing:
         return x

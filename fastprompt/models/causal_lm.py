@@ -12,7 +12,7 @@ import numpy
 
 
 class CausalReader(Reader):
-    """Reads a text and what is written behind it."""
+    """Reads a text and what is written after it."""
 
     def __init__(self, model: "LanguageModel", like: Any) -> None:
         super().__init__(model, like)
@@ -47,7 +47,7 @@ class PromptForCausalLM(LanguageModel):
         output_hidden_states: bool = False,
         only_labelled: bool = False,
     ) -> ModelOutput:
-        """Read a batch; the logits are (B, T, vocab_size), each position's of the token behind it.
+        """Read a batch; the logits are (B, T, vocab_size), each position's of the token after it.
 
         Args:
             input_ids: (B, T) token ids; attention_mask: (B, T), 1 for real tokens, padding on either side.

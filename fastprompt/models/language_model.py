@@ -17,7 +17,7 @@ import numpy
 
 
 class Reader:
-    """Reads what is written behind a model's prompt, each time from where it stopped, and scores what comes next.
+    """Reads what is written after a model's prompt, each time from where it stopped, and scores what comes next.
 
     Args:
         model: in evaluation mode.
@@ -30,7 +30,7 @@ class Reader:
         self._cache = model.backbone.new_cache()
 
     def __call__(self, ids: numpy.ndarray, mask: numpy.ndarray) -> numpy.ndarray:
-        """The scores (B, vocab_size) of the token behind the last of ids (B, T); mask (B, T): 1 for real tokens."""
+        """The scores (B, vocab_size) of the token after the last of ids (B, T); mask (B, T): 1 for real tokens."""
         with ops.no_grad():
             inputs = self._next_inputs(ops.tensor(ids, like=self._like), ops.tensor(mask, like=self._like))
             states = self._model.backbone(**inputs, cache=self._cache)[-1]
@@ -66,7 +66,7 @@ class LanguageModel(PromptModel):
         return not self.method_config.tunes_pretrained_head
 
     def score_words(self, states: Any) -> Any:
-        """Last hidden states (..., hidden) -> the scores of the words behind them (..., vocab_size)."""
+        """Last hidden states (..., hidden) -> the scores of the words after them (..., vocab_size)."""
         return self.head(states, self.backbone.word_embeddings())
 
     def read(
@@ -150,7 +150,7 @@ class LanguageModel(PromptModel):
         Raises:
             ConfigError: there is no pad token for rows that may end one before another, an option cannot work, or there
                 is no room in the backbone's positions.
-            DataError: rows of a causal model are padded behind.
+            DataError: rows of a causal model are padded at the end.
         """
         settings = self._generation_settings()
         end = settings.get("eos_token_id") if eos_token_id is None else eos_token_id

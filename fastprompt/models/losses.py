@@ -51,7 +51,7 @@ def regression_loss(logits: Any, labels: Any) -> Any:
 def span_loss(logits: Any, start_positions: Any, end_positions: Any) -> Any:
     """Mean of the cross entropies of starts and ends.
 
-    As in transformers, a position behind the sequence does not count, and one before it counts as the first.
+    As in transformers, a position after the sequence does not count, and one before it counts as the first.
 
     Args:
         logits: (B, T, 2), a token's as start and as end.

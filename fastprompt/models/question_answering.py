@@ -45,7 +45,7 @@ class PromptForQuestionAnswering(PromptModel):
             input_ids: (B, T) ids of question and passage; attention_mask: (B, T), 1 for real tokens; token_type_ids:
                 (B, T).
             start_positions, end_positions: (B,) first and last token of the answer, counted without a prompt's. One
-                behind the input does not count. With both the output has the mean of their cross entropies as its loss.
+                after the input does not count. With both the output has the mean of their cross entropies as its loss.
         """
         states, hidden = self.encode(input_ids, attention_mask, token_type_ids, output_hidden_states)
         logits = self.head(states)

@@ -54,7 +54,7 @@ class PromptForSeq2SeqLM(LanguageModel):
                 entropy as its loss.
             only_labelled: compute no others: the logits are (N, vocab_size), of the N labels in their order.
             decoder_input_ids: (B, T), what stands before each token of the answer; None: the labels, one place later,
-                behind the token that the decoder starts with.
+                after the token that the decoder starts with.
 
         Raises:
             DataError: there are neither labels nor decoder_input_ids.
@@ -81,7 +81,7 @@ class PromptForSeq2SeqLM(LanguageModel):
         return self.in_float32(states[-1]), states
 
     def _shifted(self, labels: Any) -> Any:
-        """Labels (B, T) one place later, behind the token that the decoder starts with."""
+        """Labels (B, T) one place later, after the token that the decoder starts with."""
         kept = ops.cast(labels != IGNORE_INDEX, "int64")
         tokens = labels * kept + (padding_id(self.checkpoint.config) or 0) * (1 - kept)
         return ops.cat([tokens[:, :1] * 0 + self._first_token, tokens[:, :-1]], axis=1)

@@ -150,7 +150,7 @@ class Checkpoint:
         return names
 
     def read(self, only: Collection[str] | None = None) -> Iterator[tuple[str, numpy.ndarray]]:
-        """The base model's tensors under their stock names, a task head's behind "head:", in the order of their names;
+        """The base model's tensors under their stock names, a task head's after "head:", in the order of their names;
         those in `only`, or all.
 
         One at a time, each by a map of its file that ends with it: what was read does not stay in memory.

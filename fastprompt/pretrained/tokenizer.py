@@ -115,7 +115,7 @@ class Tokenizer:
 
         Returns:
             The windows of each pair, each {"input_ids", "token_type_ids", "offsets", "sequence_ids"}: an offset is a
-            token's first character and the one behind its last, in its own text; a sequence id is 0 or 1 for the text,
+            token's first character and the one after its last, in its own text; a sequence id is 0 or 1 for the text,
             None for a special token.
         """
         inputs = list(zip(texts, pairs, strict=True))
@@ -154,7 +154,7 @@ class Tokenizer:
         return [e.ids for e in self._fast.encode_batch(list(texts), add_special_tokens=False)]
 
     def special_tokens_around(self) -> tuple[list[int], list[int]]:
-        """What a single text gets before it and behind it."""
+        """What a single text gets before it and after it."""
         encoded = self._fast.encode("a")
         special = encoded.special_tokens_mask
         return encoded.ids[: special.index(0)], encoded.ids[len(special) - special[::-1].index(0) :]

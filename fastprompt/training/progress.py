@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def reopen(path: Path, lines: int) -> TextIO:
-    """A file to write on behind its first lines; what stood behind them is gone.
+    """A file to write on after its first lines; what stood after them is gone.
 
     Of several processes the first gets it; what the others write goes nowhere.
     """
@@ -41,7 +41,7 @@ class RunLog(Callback):
 
     Args:
         history: file that gets one JSON line per logged step.
-        schedule: whose rate is told.
+        schedule: whose rate is reported.
         every: steps between two lines.
 
     Attributes:

@@ -106,7 +106,7 @@ def test_shifted_positions_equal_past_key_values(tiny, family, portable):
 
 TAGS = [[-100, 1, 2, 0, -100, 1, -100], [-100, 2, 1, -100, -100, -100, -100]]
 SEQUENCE = (AutoModelForSequenceClassification, fp.PromptForSequenceClassification)
-# task -> the stock class, ours, what both are told of their outputs, and what a labelled batch has
+# task -> the stock class, ours, what both are given of their outputs, and what a labelled batch has
 TASKS = {
     "classes": (*SEQUENCE, {"num_labels": 3}, {"labels": [0, 2]}),
     "labels": (

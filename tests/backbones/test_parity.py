@@ -53,7 +53,7 @@ OWN_RATES = {
 }
 FIRST = ("bert", "roberta", "distilbert")
 TINY = (*FIRST, "electra", "ernie", "albert", "modernbert")
-# head -> its task, what it is told of its outputs, and what a batch of 4 texts of 12 tokens has beside them
+# head -> its task, what it is given of its outputs, and what a batch of 4 texts of 12 tokens has beside them
 HEADS = {
     "classes": ("sequence_classification", {}, lambda draw: {"labels": draw.integers(0, 2, 4)}),
     "labels": (

@@ -21,7 +21,7 @@ CONFIGS = {
 
 
 def batch():
-    """Four texts of unequal lengths, padded behind."""
+    """Four texts of unequal lengths, padded at the end."""
     mask = (torch.arange(12) < torch.tensor([12, 7, 3, 9])[:, None]).long()
     ids = torch.randint(5, 90, (4, 12), generator=torch.Generator().manual_seed(1))
     return {"input_ids": ids * mask, "attention_mask": mask}

@@ -95,7 +95,7 @@ PAIRS = list(reversed(TEXTS))
 
 
 def vocabulary(size, ernie):
-    """Characters from U+4E00 on, each also as a continuation, behind what the published ones begin with."""
+    """Characters from U+4E00 on, each also as a continuation, after what the published ones begin with."""
     signs = [chr(c) for c in (*range(33, 127), *range(0x3001, 0x3012), *range(0xFF01, 0xFF60), 0x2014, 0x2026, 0x201C)]
     words = ["bert", "nlp", "pro", "max", "##one", "cafe", "café", "Ünï", "uni", "##code", "テスト", "##スト", "<S>"]
     start = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"] if ernie else ["[PAD]", *(f"[unused{i}]" for i in range(1, 100))]

@@ -2,7 +2,7 @@
 make_ptuning_v2.py DIR BERT
 
 A BertPrefixForSequenceClassification of its repository: `bert`, `classifier`, and `prefix_encoder` with an embedding of
-2 * layers * hidden numbers a position, or one of `hidden` numbers and a network of Linear, Tanh, Linear behind it.
+2 * layers * hidden numbers a position, or one of `hidden` numbers and a network of Linear, Tanh, Linear after it.
 """
 
 import json

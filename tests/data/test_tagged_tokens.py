@@ -50,7 +50,7 @@ def test_conll_2003s_columns_are_read(tmp_path):
 @pytest.mark.parametrize("gap", [" ", "\t", "   "])
 def test_spaces_tabs_and_line_ends_of_all_kinds(tmp_path, gap, end):
     lines = ["中", "国", "", "  ", "", "北", "京"]
-    text = end.join(f"{x}{gap}B-LOC" if x.strip() else x for x in lines)  # no line end behind the last
+    text = end.join(f"{x}{gap}B-LOC" if x.strip() else x for x in lines)  # no line end after the last
     assert read(tmp_path, "\ufeff" + text).tokens == [["中", "国"], ["北", "京"]]
 
 

@@ -98,7 +98,7 @@ def test_workers_do_not_wait_for_loops_that_are_over():
 
     gc.disable()
     try:
-        make_trainer().run()  # leaves loops behind, for the collector
+        make_trainer().run()  # leaves loops for the collector
         loader = fastNLP.PaddleDataLoader(Collecting(range(4)), num_workers=1)
         assert [batch["x"].tolist() for batch in loader] == [[0, 1, 2, 3]]
     finally:

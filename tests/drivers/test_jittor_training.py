@@ -10,7 +10,7 @@ import pytest
 if os.environ.get("FASTNLP_BACKEND") != "jittor":
     pytest.skip("set FASTNLP_BACKEND=jittor", allow_module_level=True)
 
-import fastprompt  # noqa: F401  its import hook prepares jittor and mends fastNLP
+import fastprompt  # noqa: F401  its import hook prepares jittor and patches fastNLP
 from fastprompt.drivers.jittor import driver, kernels, loader, nn, ops, optim
 
 import jittor

@@ -99,7 +99,7 @@ class Classifier(nn.Module):
 
 
 class Batches:
-    """Every fourth example, so that each batch is told from an ordinary one."""
+    """Every fourth example, so that each batch differs from an ordinary one."""
 
     epoch = 0
 

@@ -1,4 +1,4 @@
-"""Several processes train as one: the same steps, every example once, and none left behind when one dies."""
+"""Several processes train as one: the same steps, every example once, and none left running when one dies."""
 
 import json
 import os
@@ -177,7 +177,7 @@ def children_of(pid):
 def ranks_of(pid):
     """The processes that the command started, by their ranks."""
     ranks = children_of(pid)
-    return children_of(ranks[0]) if fp.backend() == "jittor" else ranks  # behind mpirun
+    return children_of(ranks[0]) if fp.backend() == "jittor" else ranks  # after mpirun
 
 
 def assert_gone(ranks):

@@ -27,7 +27,7 @@ METHODS = {
 
 
 def stock_logits(folder, prompt, ids, mask, shift):
-    """transformers' logits of a batch behind the prefix of a saved prompt, its positions `shift` further on."""
+    """transformers' logits of a batch after the prefix of a saved prompt, its positions `shift` further on."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
     stored = load_file(prompt / "prompt.safetensors")
     key, value = (torch.from_numpy(stored[name]).double() for name in ("key", "value"))
@@ -66,7 +66,7 @@ def bloom_by_hand(attention, key, value, mask):
 
 
 def bloom_logits(folder, prompt, ids, mask):
-    """transformers' logits of BLOOM behind a prefix that stands nowhere."""
+    """transformers' logits of BLOOM after a prefix that stands nowhere."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
     stored = load_file(prompt / "prompt.safetensors")
     for layer, block in enumerate(model.transformer.h):

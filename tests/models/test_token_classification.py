@@ -159,6 +159,6 @@ def test_words_that_are_not_read_count_as_missed(perfect):
     found = scores(perfect, tagged(*sentences, gold=lambda _: next(golds)), {"entity": EntityF1(TAGS)})
     # gold: PER 0, PER 2 | PER 1-2 | LOC 0; predicted: PER 0, PER 2 | PER 1 | LOC 0
     assert found["precision#entity"] == found["recall#entity"] == 3 / 4
-    # cut after 6 tokens: "john" is read, "paris" behind it is not
+    # cut after 6 tokens: "john" is read, "paris" after it is not
     found = scores(perfect, tagged(["john", "paris", "x"], ["x"]), {"entity": EntityF1(TAGS)}, max_length=6)
     assert (found["precision#entity"], found["recall#entity"]) == (1, 1 / 2)

@@ -11,7 +11,7 @@ IDS = numpy.array([[2, 7, 9, 11, 3], [2, 8, 3, 0, 0]])
 CHOICES = numpy.stack([IDS, IDS[:, [0, 2, 1, 3, 4]], IDS])
 
 
-# name -> the class, what it is told of its outputs, and what a batch has beside its texts
+# name -> the class, what it is given of its outputs, and what a batch has beside its texts
 HEADS = {
     "classes": (fp.PromptForSequenceClassification, {"num_labels": 3}, {"labels": [2, 0]}),
     "labels": (

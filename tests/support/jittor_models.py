@@ -1,6 +1,6 @@
 """Small models and batches for tests of jittor's driver."""
 
-import fastprompt  # noqa: F401  its import hook prepares jittor and mends fastNLP
+import fastprompt  # noqa: F401  its import hook prepares jittor and patches fastNLP
 from fastprompt.drivers.jittor import nn, ops
 
 import jittor

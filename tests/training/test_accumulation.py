@@ -22,7 +22,7 @@ drivers = pytest.mark.parametrize("driver", [fp.backend(), fp.get_driver], ids=[
 
 
 class Steps(Callback):
-    """Counts the optimizer's steps, and has the run stop behind a batch."""
+    """Counts the optimizer's steps, and has the run stop after a batch."""
 
     def __init__(self, checkpoint=None, after=None):
         super().__init__()

@@ -104,7 +104,7 @@ def test_gradients_are_scaled_down_to_a_norm_and_never_up(tiny, driver):
 def test_mixed_precision_scales_the_loss_and_stays_near_float32(tiny):
     runs = []
     for options in ({}, {"fp16": True}):
-        gradients = Gradients()  # behind the clipping, which takes the scale out
+        gradients = Gradients()  # after the clipping, which takes the scale out
         driver = partial(fp.get_driver, **options)
         _, losses = fit(tiny["bert"], driver, callbacks=[fp.ClipGradients(1e9), gradients])
         runs.append((losses, gradients.values[0]))

@@ -29,7 +29,7 @@ from transformers import DynamicCache
 
 
 class StockBackbone(nn.Module):
-    """A stock base model behind the same calls as `fastprompt.backbones.portable.PortableBackbone`."""
+    """A stock base model with the same calls as `fastprompt.backbones.portable.PortableBackbone`."""
 
     def __init__(self, model: nn.Module, config: dict[str, Any]) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ class Scheme:
     """Colours of the page and of the figures on it; text has a contrast of 4.5 or more on `surface`."""
 
     surface: str
-    raised: str  # behind commands
+    raised: str  # under commands
     ink: str
     muted: str
     rule: str

@@ -1,4 +1,4 @@
-"""Numbers and sentences of the comparison report: what a reader is told, and who is told it without seeing."""
+"""Numbers and sentences of the comparison report: for readers who see the page, and for those who hear it."""
 
 import math
 from collections.abc import Iterable, Sequence

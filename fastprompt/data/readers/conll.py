@@ -44,7 +44,7 @@ def load_srl(split: str, data_dir: str | Path, label_names: Sequence[str] | None
 
 
 def read_conll(path: Path, label_names: Sequence[str] | None = None, tag_column: int | None = None) -> TaggedTokens:
-    """A file with a token and its tag a line, and a blank line behind each sentence.
+    """A file with a token and its tag a line, and a blank line after each sentence.
 
     Columns stand between tabs, or else between spaces; the token is the first. Lines of -DOCSTART- part documents.
 

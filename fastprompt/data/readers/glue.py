@@ -100,7 +100,7 @@ def read_glue(dataset_name: str, path: Path) -> LabelledTexts:
     """One of a task's official files: tabs between columns, no quoting, UTF-8.
 
     Raises:
-        DataError: with the file, the line and the mend.
+        DataError: with the file, the line and the fix.
     """
     return _read(GLUE[dataset_name], path)
 

@@ -30,6 +30,6 @@ def read_labelled_tsv(path: Path) -> LabelledTexts:
     """A file in SST-2's form: a header with `sentence` and `label`, tabs between, no quoting, UTF-8.
 
     Raises:
-        DataError: with the file, the line and the mend.
+        DataError: with the file, the line and the fix.
     """
     return read_glue("sst2", path)

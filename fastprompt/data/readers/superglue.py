@@ -32,7 +32,7 @@ def _plain(text: str, pair: str) -> Callable[[Record], Iterator[_Example]]:
 
 
 def _wic(row: Record) -> Iterator[_Example]:
-    """Each sentence behind the word whose sense is asked for."""
+    """Each sentence after the word whose sense is asked for."""
     word = row.get("word", str)
     yield _Example(row, *(f"{word}: {row.get(name, str)}" for name in ("sentence1", "sentence2")))
 
@@ -48,7 +48,7 @@ def _wsc(row: Record) -> Iterator[_Example]:
 
 
 def _multirc(row: Record) -> Iterator[_Example]:
-    """One example an answer, read behind its question; all of a question's are one group."""
+    """One example an answer, read after its question; all of a question's are one group."""
     if "passage" not in row.value:  # the hub's rows are one an answer
         index = row.child("idx")
         group = index.get("paragraph", int), index.get("question", int)
@@ -112,7 +112,7 @@ def superglue_from_rows(dataset_name: str, rows: Iterable[Record], labelled: boo
         labelled: whether rows tell their label; else it is 0.
 
     Raises:
-        DataError: with the row and the mend.
+        DataError: with the row and the fix.
     """
     task = SUPERGLUE[dataset_name]
     examples = [example for row in rows for example in task.examples(row)]

@@ -15,7 +15,7 @@ class PTuningConfig(ShallowConfig):
 
     Args:
         num_virtual_tokens: number of input embeddings; None: the template's, or 20.
-        encoder: the network, "lstm" (bidirectional, with two linear layers behind it; the paper's) or "mlp" (three
+        encoder: the network, "lstm" (bidirectional, with two linear layers after it; the paper's) or "mlp" (three
             linear layers).
         encoder_hidden_size: its inner width, of each direction for the LSTM. None: the backbone's embedding size, as
             in PEFT; half of it is the paper's code's.
