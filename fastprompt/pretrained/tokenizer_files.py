@@ -79,7 +79,8 @@ def _tokenizer_class(directory: Path, settings: dict[str, Any]) -> str:
     named = settings.get("tokenizer_class") or config.get("tokenizer_class")
     if named:
         return named.removesuffix("Fast")
-    model_type = config.get("model_type", "bert")
+    # Without a config.json a tokenizer.json is taken as it is; a vocab.txt alone is of BERT's first years.
+    model_type = config.get("model_type", "unnamed" if (directory / "tokenizer.json").exists() else "bert")
     return _DEFAULT_CLASSES.get(model_type, f"that of {model_type}")
 
 

@@ -334,7 +334,8 @@ def test_a_query_that_sees_nothing_sees_all_alike(masked):
     mask[:, :, 1] = masked
     got, gradients = value_and_gradients(lambda q, k, v: ops.attention(q, k, v, ops.tensor(mask)), [query, key, value])
     expected = attention(query.astype("float64"), key, value, mask)
-    np.testing.assert_allclose(got, expected, atol=2e-4 if masked == -1e4 else 2e-6)
+    # scores near -1e4 are 1e-3 apart in float32
+    np.testing.assert_allclose(got, expected, atol=2e-3 if masked == -1e4 else 2e-6)
     if masked == LOWEST:
         np.testing.assert_allclose(got[:, :, 1], value.mean(2), atol=1e-6)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
