@@ -62,7 +62,8 @@ def _positions(model: Model, batch: dict[str, numpy.ndarray]) -> tuple[int | Non
 
 
 def _pseudo_tokens(model: Model, batch: dict[str, numpy.ndarray]) -> tuple[int | None, str, str]:
-    return model.method_config.length + 1, "pseudo tokens and 0", "they are counted from 1"
+    count = model.method_config.num_pseudo  # 0 of a prompt that stands before the text, which reads none
+    return count + 1 if count else None, "pseudo tokens and 0", "they are counted from 1"
 
 
 _LIMITS = {
