@@ -3,6 +3,7 @@
 A public `Var` attribute of a module is a parameter; what is none goes under a `_name`.
 """
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -67,6 +68,15 @@ class Module(jittor.nn.Module):
         for parameter in self.parameters():
             (unfreeze if requires_grad else freeze)(parameter)
         return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Module":
+        # jittor's copy of a frozen parameter is one that trains.
+        memo[id(self)] = copied = type(self).__new__(type(self))
+        for name, value in vars(self).items():
+            vars(copied)[name] = made = copy.deepcopy(value, memo)
+            if isinstance(value, Var) and not is_trainable(value):
+                freeze(made)
+        return copied
 
 
 class ModuleList(Module, jittor.nn.Sequential):
