@@ -1,7 +1,11 @@
 """The README's Python blocks run as written, and its two languages show the same code."""
 
 import re
+import shlex
 from pathlib import Path
+
+from fastprompt.cli import make_parser
+from fastprompt.options.parsing import gather
 
 import pytest
 
@@ -44,3 +48,23 @@ def test_the_options_named_in_the_bash_blocks_exist(run_python):
             if line.startswith((".venv/bin/fastprompt", "fastprompt")):
                 for option in re.findall(r"--\w+", line):
                     assert option in known, line
+
+
+def test_the_train_commands_are_accepted(tmp_path):
+    """No option in them is unknown, or without effect."""
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    commands = [
+        line[line.index("fastprompt train") :].split("#")[0]
+        for name in ("README.md", "docs/results.md")
+        for block in blocks(name, "bash")
+        for line in block.replace("\\\n", " ").splitlines()
+        if "fastprompt train" in line
+    ]
+    assert len(commands) > 10
+    for command in commands:
+        _, *words = shlex.split(command)
+        named = {i + 1 for i, word in enumerate(words) if word == "--model_name_or_path"}
+        words = [str(tmp_path) if i in named else word for i, word in enumerate(words)]
+        given = vars(make_parser().parse_args(words))
+        del given["command"]
+        gather(given)
