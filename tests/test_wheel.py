@@ -34,7 +34,7 @@ def test_the_wheel_holds_fastprompt_alone(wheel):
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"fastprompt"}
     assert "fastprompt/drivers/torch/nn.py" in names
     assert "fastprompt/data/reviews/train.tsv" in names
-    assert "fastprompt/compare/report.html.j2" in names
+    assert "fastprompt/compare/report/page.html.j2" in names
 
 
 def test_the_wheel_asks_for_no_framework(wheel):
