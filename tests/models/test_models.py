@@ -136,7 +136,8 @@ def test_gradient_checkpointing_changes_no_gradient(tiny, family, config):
         model.train()
         found.append(ops.gradients(model(**batch()).loss, model.trainable_parameters()))
     for plain, saved in zip(*found, strict=True):
-        numpy.testing.assert_allclose(saved, plain, rtol=1e-5, atol=1e-8)
+        # Of the largest entry: a small one is a sum of larger ones, whose last bits depend on the machine.
+        numpy.testing.assert_allclose(saved, plain, rtol=0, atol=1e-5 * numpy.abs(plain).max() + 1e-8)
 
 
 def test_inputs_longer_than_the_backbones_positions_are_refused(tiny):
