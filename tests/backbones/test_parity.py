@@ -100,9 +100,9 @@ def batches(tmp_path_factory, minilm):
 
     def random_batch(head):
         rows = (4, 3) if head == "choices" else (4,)
-        # A question's answer may lie on padding. Where ModernBERT's window of 4 tokens to either side holds nothing
-        # else, the stock model reads nothing and ours the mean of what is hidden; so there is no such window.
-        lengths = generator.integers(8 if head == "questions" else 3, 12, rows)
+        # A label, or a question's answer, may lie on padding. Where ModernBERT's window of 4 tokens to either side
+        # holds nothing else, the stock model reads nothing and ours the mean of what is hidden: no such window here.
+        lengths = generator.integers(8 if head in ("tokens", "questions") else 3, 12, rows)
         mask = (numpy.arange(12) < lengths[..., None]).astype("int64")
         padding = numpy.arange(4).reshape(4, *[1] * len(rows)) % 2  # BERT's is 0, RoBERTa's 1
         ids = numpy.where(mask, generator.integers(5, 200, (*rows, 12)), padding)
