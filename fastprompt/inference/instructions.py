@@ -60,8 +60,8 @@ class Instructions(ModelTask):
             mask[number, before : before + len(row)] = 1
         reading.model.check_indices({"input_ids": ids})
         written = reading.model.generate(
-            reading.tensor(ids),
-            reading.tensor(mask),
+            reading.model.tensor(ids),
+            reading.model.tensor(mask),
             max_new_tokens=reading.evaluation.max_new_tokens,
             eos_token_id=reading.tokenizer.eos_token_id,
             pad_token_id=reading.tokenizer.pad_token_id,

@@ -84,7 +84,7 @@ def logits_of(rows: list[dict[str, Any]], reading: Reading) -> list[numpy.ndarra
         batch = pad([inputs[place] for place in places])
         reading.model.check_indices(batch)
         with ops.no_grad():
-            logits = reading.model(**{name: reading.tensor(array) for name, array in batch.items()}).logits
+            logits = reading.model(**{name: reading.model.tensor(array) for name, array in batch.items()}).logits
             logits = ops.to_numpy(logits)
         for place, row in zip(places, logits, strict=True):
             found[place] = row

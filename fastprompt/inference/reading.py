@@ -3,14 +3,10 @@
 import sys
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.options.groups import DataOptions, EvaluationOptions
 from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
-
-import numpy
 
 
 @dataclass
@@ -37,11 +33,6 @@ class Reading:
         """max_seq_length, or what the backbone's positions leave beside the prompt where that is less."""
         asked, limit = self.data.max_seq_length, self.model.max_length
         return asked if limit is None else min(asked, limit)
-
-    def tensor(self, array: numpy.ndarray) -> Any:
-        """An array on the model's device. A method that trains nothing has no tensor of its own to go by."""
-        like = (self.model.trainable_parameters() or [self.model.backbone.word_embeddings().weight])[0]
-        return ops.tensor(array, like=like)
 
     def print_notes(self) -> None:
         print_notes(self.notes)

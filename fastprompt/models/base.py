@@ -245,7 +245,7 @@ class PromptModel(nn.Module):
 
     def tensor(self, array: numpy.ndarray) -> Any:
         """An array as a tensor on the model's device."""
-        return ops.tensor(array, like=next(iter(self.backbone.stock_parameters().values())))
+        return ops.tensor(array, like=self.backbone.word_embeddings().weight)
 
     def train_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
         """fastNLP's training step: {"loss"}.
