@@ -73,7 +73,12 @@ class Template:
             )
 
     def lay_out(
-        self, texts: Sequence[str], tokenizer: "Tokenizer", max_length: int, causal: bool = False
+        self,
+        texts: Sequence[str],
+        tokenizer: "Tokenizer",
+        max_length: int,
+        causal: bool = False,
+        cut: list[int] | None = None,
     ) -> list[dict[str, Any]]:
         """One row per text: "input_ids", "token_type_ids", "mask_positions", and "pseudo_tokens" where it has some.
 
@@ -84,6 +89,7 @@ class Template:
         Args:
             max_length: cut texts so that a row has so many tokens at most; the template itself is never cut.
             causal: leave off the blank, which is last.
+            cut: gets the indices of the texts of which tokens were cut off.
 
         Raises:
             ConfigError: the template leaves no room for a text.
@@ -96,7 +102,7 @@ class Template:
         taken = len(before) + len(after)
         taken += sum(1 if _SLOTS.fullmatch(part) else len(fixed[part]) for part in parts if TEXT not in part)
         (holder,) = (part for part in parts if TEXT in part)
-        filled = self._filled(holder, texts, tokenizer, max_length - taken)
+        filled = self._filled(holder, texts, tokenizer, max_length - taken, [] if cut is None else cut)
         rows = []
         for ids_of_text in filled:
             ids, pseudo, blank = list(before), [0] * len(before), -1
@@ -115,7 +121,9 @@ class Template:
             rows.append({**row, "pseudo_tokens": pseudo + [0] * len(after)} if self.num_pseudo else row)
         return rows
 
-    def _filled(self, holder: str, texts: Sequence[str], tokenizer: "Tokenizer", room: int) -> list[list[int]]:
+    def _filled(
+        self, holder: str, texts: Sequence[str], tokenizer: "Tokenizer", room: int, cut: list[int]
+    ) -> list[list[int]]:
         """The words around `[X]` with each text among them, cut to `room` tokens."""
         if room <= len(tokenizer.plain([holder.replace(TEXT, "")])[0]):
             raise ConfigError(
@@ -123,10 +131,12 @@ class Template:
                 f"shorten it, or raise max_length (--max_seq_length) if the model's positions allow."
             )
         filled = tokenizer.plain([holder.replace(TEXT, text) for text in texts])
-        for row, text in enumerate(texts):
-            kept = len(tokenizer.plain([text])[0]) - (len(filled[row]) - room) if len(filled[row]) > room else 0
+        too_long = [row for row, ids in enumerate(filled) if len(ids) > room]
+        for row in too_long:
+            fitting = len(tokenizer.plain([texts[row]])[0]) - (len(filled[row]) - room)
             while len(filled[row]) > room:  # once, but for texts whose words join the template's
-                cut = tokenizer.cut([text], kept)[0] if kept > 0 else ""
-                filled[row] = tokenizer.plain([holder.replace(TEXT, cut)])[0]
-                kept -= 1
+                shorter = tokenizer.cut([texts[row]], fitting)[0] if fitting > 0 else ""
+                filled[row] = tokenizer.plain([holder.replace(TEXT, shorter)])[0]
+                fitting -= 1
+        cut += too_long
         return filled

@@ -183,15 +183,19 @@ class _RelationRun:
         options, limit = self.options, model.max_length
         count = options.data.max_train_samples if shuffle else options.data.max_eval_samples
         train_size, size = options.training.per_device_train_batch_size, options.evaluation.per_device_eval_batch_size
-        return make_dataloader(
+        notes: list[str] = []
+        loader = make_dataloader(
             facts.in_template(model.method_config.template, count, model.backbone.family.causal),
             self.tokenizer,
             batch_size=train_size if shuffle else size,
             shuffle=shuffle,
             max_length=min(options.data.max_seq_length, limit or options.data.max_seq_length),
             seed=options.model.seed,
+            notes=notes,
             model=model,
         )
+        print_notes(notes)
+        return loader
 
     def _score(self, model: PromptForMaskedLM, loader: Any) -> dict[str, float]:
         return evaluate(model, loader, self.device, {"ranks": WordRanks(self.candidates)})

@@ -1,5 +1,6 @@
 """Examples -> batches: tokenised once, lengths grouped, padded per batch, the same under every framework."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -83,7 +84,7 @@ def make_dataloader(
     Args:
         shuffle: mix anew in every epoch, by `seed`.
         max_length: cut texts to so many tokens.
-        notes: gets a line about what is left out.
+        notes: gets a line about what is cut or left out; None: each line is a warning.
         model: what the batches are for; all indices are then checked here, before the first step.
 
     Raises:
@@ -97,7 +98,13 @@ def make_dataloader(
         raise ConfigError(f"The batch size is {batch_size}; it is a whole number from 1 on.")
     if max_length < 3:
         raise ConfigError(f"max_seq_length is {max_length}; it leaves no room between the special tokens.")
-    examples = encode(data, tokenizer, max_length, notes)
+    found: list[str] = []
+    examples = encode(data, tokenizer, max_length, found)
+    if notes is None:
+        for note in found:
+            warnings.warn(note, stacklevel=2)
+    else:
+        notes += found
     pad = PadBatch(tokenizer.pad_token_id)
     if model is not None:
         for start in range(0, len(examples), _CHUNK):

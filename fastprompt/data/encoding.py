@@ -1,5 +1,6 @@
 """Examples -> rows of token ids, one a model's input, for each kind of task."""
 
+from collections.abc import Collection
 from functools import singledispatch
 from typing import Any
 
@@ -35,16 +36,23 @@ def encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str] | 
     - `SquadWindows`: see its `rows`; they were cut when they were made.
 
     Args:
-        notes: gets a line about words and rows that are left out.
+        notes: gets a line about what is cut or left out.
     """
     raise TypeError(f"{type(data).__name__} is no data set.")
+
+
+def _note_cuts(notes: list[str] | None, cut: Collection[int], count: int, what: str, max_length: int) -> None:
+    if cut and notes is not None:
+        notes.append(f"{len(cut)} of {count} {what} are cut to {max_length} tokens (max_seq_length).")
 
 
 @encode.register
 def _texts(
     data: LabelledTexts, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    rows = tokenizer(data.texts, data.pairs, max_length=max_length)
+    cut: list[int] = []
+    rows = tokenizer(data.texts, data.pairs, max_length, cut)
+    _note_cuts(notes, cut, len(data), "texts" if data.pairs is None else "pairs of texts", max_length)
     kind = float if data.label_names is None else int
     rows = [{**row, "labels": kind(label)} for row, label in zip(rows, data.labels, strict=True)]
     if data.groups is not None:
@@ -56,7 +64,9 @@ def _texts(
 def _blanks(
     data: ClozeTexts, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    rows = Template(data.template).lay_out(data.texts, tokenizer, max_length, data.causal)
+    cut: list[int] = []
+    rows = Template(data.template).lay_out(data.texts, tokenizer, max_length, data.causal, cut)
+    _note_cuts(notes, cut, len(data), "texts in the template", max_length)
     return [{**row, "labels": label} for row, label in zip(rows, data.labels, strict=True)]
 
 
@@ -65,7 +75,9 @@ def _choices(
     data: MultipleChoices, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
 ) -> list[dict[str, Any]]:
     texts, pairs = zip(*(choice for choices in data.choices for choice in choices), strict=True)
-    flat = iter(tokenizer(texts, pairs, max_length=max_length))
+    cut: list[int] = []
+    flat = iter(tokenizer(texts, pairs, max_length, cut))
+    _note_cuts(notes, {place // data.num_choices for place in cut}, len(data), "examples with choices", max_length)
     rows = []
     for label in data.labels:
         choices = [next(flat) for _ in range(data.num_choices)]
@@ -107,6 +119,8 @@ def _tokens(
 def _windows(
     data: SquadWindows, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
 ) -> list[dict[str, Any]]:
+    if notes is not None:
+        notes += data.notes
     return data.rows()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from fastprompt.data.encoding import Encodable
 from fastprompt.data.examples import Instructions as InstructionData
 from fastprompt.data.readers.files import Record
-from fastprompt.inference.model_task import ModelTask, grouped
+from fastprompt.inference.model_task import ModelTask, encoded, grouped
 from fastprompt.inference.reading import Reading
 from fastprompt.models.causal_lm import PromptForCausalLM
 from fastprompt.models.seq2seq_lm import PromptForSeq2SeqLM
@@ -78,7 +78,7 @@ class TextToText(Instructions):
         return data.as_text_to_text()
 
     def _asked(self, data: InstructionData, reading: Reading) -> list[list[int]]:
-        return [row["input_ids"] for row in reading.tokenizer(data.written(), max_length=reading.max_length)]
+        return [row["input_ids"] for row in encoded(self.prepare(data, reading), reading)]
 
     def _padding_before(self, width: int, length: int) -> int:
         return 0

@@ -33,11 +33,7 @@ class Questions(ModelTask):
 
     def prepare(self, data: SquadData, reading: Reading) -> SquadWindows:
         options = reading.data
-        windows = make_windows(
-            data, reading.tokenizer, reading.max_length, options.doc_stride, options.max_query_length
-        )
-        reading.notes += windows.notes
-        return windows
+        return make_windows(data, reading.tokenizer, reading.max_length, options.doc_stride, options.max_query_length)
 
     def answer(self, data: SquadData, reading: Reading) -> list[dict[str, Any]]:
         options = reading.evaluation

@@ -48,18 +48,25 @@ class Tokenizer:
         return self._fast.token_to_id(token) if token else None
 
     def __call__(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_length: int | None = None
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        max_length: int | None = None,
+        cut: list[int] | None = None,
     ) -> list[dict[str, list[int]]]:
         """Tokenise texts, or pairs of texts, with their special tokens.
 
         Args:
             max_length: cut to so many tokens, special ones included, the longer text of a pair first.
+            cut: gets the indices of the texts of which tokens were cut off.
 
         Returns:
             One {"input_ids", "token_type_ids"} per text.
         """
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         encoded = _encode(self._fast, inputs, max_length)
+        if cut is not None:
+            cut += [place for place, e in enumerate(encoded) if e.overflowing]
         return [{"input_ids": e.ids, "token_type_ids": e.type_ids} for e in encoded]
 
     def words(
