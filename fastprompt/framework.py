@@ -21,7 +21,7 @@ from fastprompt.errors import BackendError
 BACKENDS = ("torch", "paddle", "jittor")
 DRIVER_MODULES = ("nn", "ops", "optim", "driver", "runtime", "loader", "collective")  # every driver has them
 # What only some drivers have; those that are modules of theirs are handed out by `driver_module`.
-CAPABILITIES = ("bf16", "fp16", "fsdp", "quantization", "stock", "export", "pickled")
+CAPABILITIES = ("bf16", "fp16", "fsdp", "quantization", "stock", "export")
 
 
 @dataclass(frozen=True)
@@ -161,14 +161,14 @@ def require(capability: str, option: str | None = None) -> None:
         raise BackendError(f"{option or capability} runs on {having}; leave it off, or take that backend.")
 
 
-def driver_module(name: str, framework: str | None = None) -> ModuleType:
-    """A module of the chosen framework's driver, or of another's that is installed; imports the framework.
+def driver_module(name: str) -> ModuleType:
+    """A module of the chosen framework's driver; imports the framework.
 
     Raises:
         BackendError: it is a capability that this driver lacks.
     """
-    framework = framework or backend()
-    if name in CAPABILITIES and name not in declaration(framework).capabilities:
+    framework = backend()
+    if name in CAPABILITIES and not has(name):
         raise BackendError(f"{name} runs on {' and '.join(frameworks_with(name))}, not on {framework}.")
     importlib.import_module(f"fastprompt.drivers.{framework}.runtime").prepare()
     return importlib.import_module(f"fastprompt.drivers.{framework}.{name}")

@@ -1,4 +1,4 @@
-"""Conversion from and to the prompts of other tools. No framework is needed, except torch to read a torch pickle."""
+"""Conversion from and to the prompts of other tools. No framework is needed."""
 
 import importlib
 from collections.abc import Callable

@@ -8,6 +8,7 @@ from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.methods.base import MethodConfig
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.geometry import geometry
+from fastprompt.pretrained.tensor_files import read_tensors
 from fastprompt.saving.prompt_file import SavedPrompt
 
 import numpy
@@ -35,6 +36,18 @@ def check_sizes(settings: Mapping[str, Any], sizes: Mapping[str, int], checkpoin
             raise CheckpointError(
                 f"{path} is for {name}={settings[name]}, {checkpoint.name} has {size}: another backbone."
             )
+
+
+def read_weights(source: Path, *names: str) -> tuple[Path, dict[str, numpy.ndarray]]:
+    """The first of these files that `source` has, and its tensors.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    path = next((source / name for name in names if (source / name).exists()), None)
+    if path is None:
+        raise CheckpointError(f"{source} has neither {' nor '.join(names)}.")
+    return path, read_tensors(path)
 
 
 def take(tensors: dict[str, numpy.ndarray], name: str, shape: tuple[int, ...], path: Path) -> numpy.ndarray:

@@ -14,6 +14,7 @@ from fastprompt.convert.common import (
     label_names,
     make_config,
     prefix_sizes,
+    read_weights,
     refuse,
     setting,
     take,
@@ -26,14 +27,14 @@ from fastprompt.methods.layout import from_chunks, to_chunks
 from fastprompt.methods.p_tuning.config import PTuningConfig
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.prompt_tuning.config import PromptTuningConfig
-from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
+from fastprompt.pretrained.checkpoint import Checkpoint, read_json, weights_in
 from fastprompt.pretrained.geometry import geometry
 from fastprompt.saving.files import as_json
 from fastprompt.saving.prompt_file import SavedPrompt, describe
 
 from safetensors.numpy import save
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX, PROMPT, P_TUNING = "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"
 # A shallow prompt of another method is no prompt tuning, though its file looks alike.
 _KINDS = {PTuningV2Config: PREFIX, PromptTuningConfig: PROMPT, PTuningConfig: P_TUNING}
@@ -53,13 +54,8 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
     if settings.get("num_transformer_submodules", 1) != 1:
         raise CheckpointError(f"{source} has a prompt for encoder and decoder, which cannot be read yet.")
     _check_backbone(settings, checkpoint, path)
-    if not (source / WEIGHTS).exists() and (source / "adapter_model.bin").exists():
-        raise CheckpointError(
-            f"{source} holds only adapter_model.bin, a pickle that is not read; load it in PEFT and save it again: "
-            f"save_pretrained(folder, safe_serialization=True)."
-        )
-    path = source / WEIGHTS
-    tensors = {name.removeprefix(_HEAD): array for name, array in read_tensors(path).items()}
+    path, tensors = read_weights(source, WEIGHTS, PICKLE)
+    tensors = {name.removeprefix(_HEAD): array for name, array in tensors.items()}
     length = setting(settings, "num_virtual_tokens", source / CONFIG)
     config = _config(kind, length, settings, source / CONFIG, pooled=task == "SEQ_CLS")
     if kind == PREFIX:
@@ -88,11 +84,7 @@ def _check_backbone(settings: dict[str, Any], checkpoint: Checkpoint, path: Path
     heads = sizes.heads_kv if settings["peft_type"] == PREFIX else sizes.heads
     check_sizes(settings, {"num_layers": sizes.layers, "num_attention_heads": heads}, checkpoint, path)
     named = settings.get("base_model_name_or_path")
-    if (
-        named
-        and any(Path(named).glob("model*.safetensors"))
-        and Checkpoint(named).fingerprint != checkpoint.fingerprint
-    ):
+    if named and weights_in(Path(named)) and Checkpoint(named).fingerprint != checkpoint.fingerprint:
         raise CheckpointError(f"{path} is for {named}, whose weights are not {checkpoint.name}'s: another backbone.")
 
 

@@ -10,6 +10,7 @@ from fastprompt.convert.common import (
     label_names,
     make_config,
     prefix_sizes,
+    read_weights,
     refuse,
     setting,
     take,
@@ -17,11 +18,10 @@ from fastprompt.convert.common import (
     whole_head,
 )
 from fastprompt.errors import CheckpointError
-from fastprompt.framework import driver_module, frameworks_with, is_installed
 from fastprompt.methods.layout import from_chunks, to_chunks
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.projection import project
-from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
+from fastprompt.pretrained.checkpoint import Checkpoint, read_json
 from fastprompt.pretrained.geometry import geometry
 from fastprompt.saving.files import as_json
 from fastprompt.saving.prompt_file import SavedPrompt, describe
@@ -44,8 +44,7 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
         raise CheckpointError(
             f"{source} holds a {kind} on a {checkpoint.model_type} model; {_ARCHITECTURE} on BERT can be read so far."
         )
-    path = source / WEIGHTS
-    tensors = read_tensors(path) if path.exists() else _read_pickle(path := source / PICKLE)
+    path, tensors = read_weights(source, WEIGHTS, PICKLE)
     if f"{_ENCODER}embedding.weight" not in tensors:
         raise CheckpointError(f"{path} has no {_ENCODER}embedding.weight; was it trained with --prefix?")
     pooler = _check_backbone(tensors, checkpoint, path)
@@ -65,19 +64,6 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
         raise CheckpointError(f"{path} has a tensor {min(tensors)} that a prompt has no place for.")
     names = label_names(checkpoint, len(head["classifier.bias"]), settings)
     return describe(checkpoint, config, "sequence_classification", names, {**prompt, **head}, source)
-
-
-def _read_pickle(path: Path) -> dict[str, numpy.ndarray]:
-    if not path.exists():
-        raise CheckpointError(f"{path.parent} has neither {WEIGHTS} nor {PICKLE}.")
-    readers = frameworks_with("pickled")
-    installed = [name for name in readers if is_installed(name)]
-    if not installed:
-        raise CheckpointError(
-            f"{path} is a pickle that {readers[0]} reads, and {readers[0]} is not installed: "
-            f"pip install 'fastprompt[{readers[0]}]'."
-        )
-    return driver_module("pickled", installed[0]).read_state_dict(path)
 
 
 def _check_backbone(tensors: dict[str, numpy.ndarray], checkpoint: Checkpoint, path: Path) -> dict[str, numpy.ndarray]:

@@ -1,11 +1,11 @@
-"""Hugging Face checkpoints, read without any framework: config.json and safetensors, one file or sharded.
+"""Hugging Face checkpoints, read without any framework: config.json and the weights, one file or sharded.
 
-Nothing in a checkpoint is executed: pickled weights (pytorch_model.bin) are refused.
+Nothing in a checkpoint is executed: of pickled weights (pytorch_model.bin) the tensors are read and nothing else.
 """
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from typing import Any
 from fastprompt.errors import CheckpointError
 from fastprompt.pretrained.families import family_of
 from fastprompt.pretrained.family import Family
+from fastprompt.pretrained.tensor_files import TensorFile, open_tensors
 
-import ml_dtypes  # noqa: F401 - teaches NumPy the name "bfloat16", which safetensors asks it for
 import numpy
-from safetensors import SafetensorError, safe_open
 
 _HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "1_Pooling/*"]
+_HUB_PICKLES = ["pytorch_model*.bin"]  # only of a model without safetensors: most have both
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in transformers' order; each alone or as shards with an index
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # Google's first BERTs
 
 
@@ -44,7 +45,11 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        weights = weights_in(folder)
+        if weights is None or weights.match("pytorch_model*"):
+            folder = Path(snapshot_download(name, allow_patterns=_HUB_PICKLES))
+        return folder
     except HFValidationError as error:
         raise CheckpointError(f"{name!r} is neither a folder nor a well-formed hub id.") from error
     except RepositoryNotFoundError as error:
@@ -69,23 +74,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def open_safetensors(path: Path) -> Any:
-    """An open safetensors file; a cut or foreign file is refused here, by its header."""
-    try:
-        return safe_open(str(path), framework="numpy")
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; fetch it again.") from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is cut short or no safetensors file ({error}); fetch it again.") from error
-
-
-def read_tensors(path: Path) -> dict[str, numpy.ndarray]:
-    """Every tensor of a safetensors file."""
-    opened = open_safetensors(path)
-    try:
-        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); fetch it again.") from error
+def weights_in(directory: Path) -> Path | None:
+    """A model folder's weights, or the index of their shards: of several the one that transformers takes."""
+    names = (name for weights in _WEIGHTS for name in (weights, f"{weights}.index.json"))
+    return next((directory / name for name in names if (directory / name).exists()), None)
 
 
 class Checkpoint:
@@ -117,21 +109,20 @@ class Checkpoint:
         return "mean" if self.config.get("classifier_pooling") == "mean" else "first"
 
     @cached_property
-    def _files(self) -> dict[str, Path]:
-        """Stored tensor name -> the file that holds it."""
-        index = self.directory / "model.safetensors.index.json"
-        single = self.directory / "model.safetensors"
-        if index.exists():
-            where = read_json(index).get("weight_map", {})
-            return {name: self.directory / file for name, file in where.items()}
-        if single.exists():
-            return dict.fromkeys(open_safetensors(single).keys(), single)
-        pickled = next(self.directory.glob("pytorch_model*.bin"), None)
-        found = f"only {pickled.name}, a pickle that is not read" if pickled else "no weights"
-        raise CheckpointError(
-            f"{self.directory} holds {found}; it needs model.safetensors "
-            f"(transformers writes it: model.save_pretrained(folder))."
-        )
+    def _files(self) -> dict[str, TensorFile]:
+        """Stored tensor name -> the file that holds it. Every file is opened, which refuses those that are cut."""
+        path = weights_in(self.directory)
+        if path is None:
+            raise CheckpointError(
+                f"{self.directory} holds no weights; it needs {' or '.join(_WEIGHTS)} "
+                f"(transformers writes the first: model.save_pretrained(folder))."
+            )
+        if path.suffix != ".json":
+            file = open_tensors(path)
+            return dict.fromkeys(file.names(), file)
+        where = read_json(path).get("weight_map", {})
+        shards = {shard: open_tensors(self.directory / shard) for shard in sorted(set(where.values()))}
+        return {name: shards[shard] for name, shard in where.items()}
 
     def _stored(self) -> dict[str, str]:
         """The name in the stock base model ("encoder.layer.0...", heads keep theirs) -> the stored name."""
@@ -155,14 +146,9 @@ class Checkpoint:
 
         One at a time, each by a map of its file that ends with it: what was read does not stay in memory.
         """
-        for path in set(self._files.values()):  # before any is read: refuses those that are cut
-            open_safetensors(path)
-        try:
-            for name, stored in sorted(self._stored().items()):
-                if only is None or name in only:
-                    yield name, open_safetensors(self._files[stored]).get_tensor(stored)
-        except SafetensorError as error:
-            raise CheckpointError(f"{self.directory}: {error}; fetch the weights again.") from error
+        for name, stored in sorted(self._stored().items()):
+            if only is None or name in only:
+                yield name, self._files[stored].read(stored)
 
     def tensors(self, only: Collection[str] | None = None) -> dict[str, numpy.ndarray]:
         """What `read` gives, together."""
@@ -172,8 +158,17 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """sha256 over sorted name, dtype, shape and bytes of the base model: which weights a prompt belongs to."""
         digest = hashlib.sha256()
-        for name, array in self.read():
-            if not name.startswith("head:"):
-                digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
-                digest.update(array.tobytes())
+        for name, array in self.read(only=self._base_names()):
+            digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
+            digest.update(array.tobytes())
         return f"sha256:{digest.hexdigest()}"
+
+    def _base_names(self) -> set[str]:
+        """The base model's tensors, each under one name: a pickle has those that are shared under several ("shared",
+        "encoder.embed_tokens"), of which transformers writes the first to safetensors."""
+        names: dict[Hashable, str] = {}
+        stored = self._stored()
+        for name in sorted(stored, key=lambda name: (name.count("."), name)):
+            if not name.startswith("head:"):
+                names.setdefault(self._files[stored[name]].place(stored[name]), name)
+        return set(names.values())

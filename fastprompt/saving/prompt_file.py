@@ -15,7 +15,8 @@ from typing import Any
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.registry import METHODS
-from fastprompt.pretrained.checkpoint import Checkpoint, read_json, read_tensors
+from fastprompt.pretrained.checkpoint import Checkpoint, read_json
+from fastprompt.pretrained.tensor_files import read_tensors
 from fastprompt.saving.files import as_json, make_folder, write_whole
 
 import numpy

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import fastprompt as fp
 from fastprompt.convert import paddlenlp
@@ -45,6 +46,21 @@ def test_an_imported_adapter_gives_pefts_logits(adapters, tiny, tmp_path, name):
     fp.import_prompt("peft", source, tmp_path / "prompt", tiny[family_of(name)])
     found = logits_of(tmp_path / "prompt", numpy.load(source / "batch.npz"))
     close(found, numpy.load(source / "logits.npy"), name)
+
+
+@pytest.mark.once
+def test_an_adapter_in_a_pickle_gives_the_same_prompt(adapters, tiny, tmp_path):
+    import torch
+
+    source = adapters["bert-prefix-0.3"]
+    fp.import_prompt("peft", source, tmp_path / "prompt", tiny["bert"])
+    old = shutil.copytree(source, tmp_path / "old")
+    tensors = {name: torch.from_numpy(array) for name, array in load_file(old / "adapter_model.safetensors").items()}
+    (old / "adapter_model.safetensors").unlink()
+    torch.save(tensors, old / "adapter_model.bin")
+    fp.import_prompt("peft", old, tmp_path / "again", tiny["bert"])
+    found = [(tmp_path / name / "prompt.safetensors").read_bytes() for name in ("prompt", "again")]
+    assert found[0] == found[1]
 
 
 @torch_only

@@ -190,12 +190,6 @@ def test_a_pooler_that_peft_left_random_is_refused(adapters, tiny, tmp_path):
     assert "has no pooler" in refused("peft", adapter, tmp_path / "out", bare)
 
 
-def test_a_pickled_adapter_names_the_mend(adapters, tiny, tmp_path):
-    shutil.copytree(adapters["bert-prefix-0.3"], tmp_path / "old")
-    (tmp_path / "old/adapter_model.safetensors").rename(tmp_path / "old/adapter_model.bin")
-    assert "safe_serialization=True" in refused("peft", tmp_path / "old", tmp_path / "out", tiny["bert"])
-
-
 EXPORTS = {
     "positions from 0 to peft": ("peft", lambda: fp.PTuningV2Config(pre_seq_len=2), "shift_positions=False"),
     "a mean to peft": (

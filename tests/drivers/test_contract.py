@@ -107,7 +107,7 @@ def test_what_a_driver_takes_from_its_framework_can_be_called_by_the_contract(mo
 
 def test_a_driver_has_what_it_declares_and_refuses_the_rest():
     assert declaration().capabilities <= set(CAPABILITIES)
-    for name in ("stock", "export", "pickled"):
+    for name in ("stock", "export"):
         if framework.has(name):
             assert driver_module(name).__name__ == f"fastprompt.drivers.{fp.backend()}.{name}"
             continue

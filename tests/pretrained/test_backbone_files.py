@@ -69,9 +69,14 @@ def refused(folder):
     return str(caught.value)
 
 
-def test_a_pickle_is_refused(copy):
+def test_a_folder_without_weights_names_what_it_needs(copy):
+    (copy / "model.safetensors").unlink()
+    assert "it needs model.safetensors or pytorch_model.bin" in refused(copy)
+
+
+def test_a_safetensors_file_under_a_pickles_name_is_refused(copy):
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    assert "needs model.safetensors" in refused(copy)
+    assert "pytorch_model.bin is cut short or no torch file" in refused(copy)
 
 
 def test_a_cut_file_is_refused(copy):

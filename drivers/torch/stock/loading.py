@@ -24,7 +24,7 @@ def load_backbone(checkpoint: Checkpoint, config: dict[str, Any]) -> StockBackbo
         CheckpointError: transformers does not know the family, it is an encoder-decoder that fastprompt does not know,
             or the weights do not fit the configuration.
     """
-    checkpoint.tensors(only=())  # refuses pickles and cut files with a line of our own
+    checkpoint.tensors(only=())  # refuses files that are cut, or hold more than tensors, with a line of our own
     options = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
     try:
         stock = AutoConfig.for_model(config["model_type"], **options)
