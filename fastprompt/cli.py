@@ -7,14 +7,15 @@ before a command's module, which imports it, is imported.
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext, redirect_stderr
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
-from fastprompt.commands import convert, doctor
 from fastprompt.commands.processes import run_in_several
-from fastprompt.compare import commands as compare
 from fastprompt.errors import FastpromptError, LostProcess
 from fastprompt.framework import set_backend
 from fastprompt.launch import local
@@ -35,24 +36,26 @@ _EVALUATE_OPTIONS = [
 _PREDICT_OPTIONS = [*_PROMPT_OPTIONS, "max_new_tokens"]
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """A command's parser, whose options are added when that command is asked for: no other waits for its imports."""
+
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        add, self.add_options = self.add_options, None
+        if add is not None:
+            add(self)
+        return super().parse_known_args(args, namespace)
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastprompt", description="Prompt-based tuning under PyTorch, PaddlePaddle and Jittor."
     )
     parser.add_argument("--version", action="version", version=f"fastprompt {version('fastprompt')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_arguments(commands.add_parser("train", help="tune a prompt and evaluate it"))
-    add_arguments(commands.add_parser("evaluate", help="a saved prompt's metrics"), _EVALUATE_OPTIONS)
-    predict = commands.add_parser("predict", help="a saved prompt's answers to lines of input")
-    add_arguments(predict, _PREDICT_OPTIONS)
-    predict.add_argument(
-        *("--input",), metavar="FILE", help="file of texts, or of JSON objects (.jsonl, .json); default: stdin"
-    )
-    predict.add_argument("--version_2_with_negative", action="store_true", help="questions may have no answer")
-    predict.add_argument("--format", choices=("table", "jsonl"), default="table")
-    compare.add_parsers(commands)
-    convert.add_arguments(commands.add_parser("convert", help="a prompt from another tool's form, or to it"))
-    commands.add_parser("doctor", help="what is installed, and what works here")
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
+    for name, command in _COMMANDS.items():
+        parsers.add_parser(name, help=command.help).add_options = command.add_options
     return parser
 
 
@@ -74,7 +77,7 @@ def _run(argv: list[str] | None) -> int:
     results = _claim_standard_output()
     try:
         with nullcontext() if is_first() else redirect_stderr(Path(os.devnull).open("w")):
-            return _COMMANDS[command](arguments, results)
+            return _COMMANDS[command].run(arguments, results)
     except LostProcess as error:
         print(f"fastprompt: {error}", file=sys.stderr)
         return local.LOST
@@ -136,14 +139,72 @@ def _predict(arguments: dict[str, Any], results: TextIO) -> int:
     return predict.main_predict(options, results, **asked)
 
 
+def _add_predict_options(parser: argparse.ArgumentParser) -> None:
+    add_arguments(parser, _PREDICT_OPTIONS)
+    parser.add_argument(
+        *("--input",), metavar="FILE", help="file of texts, or of JSON objects (.jsonl, .json); default: stdin"
+    )
+    parser.add_argument("--version_2_with_negative", action="store_true", help="questions may have no answer")
+    parser.add_argument("--format", choices=("table", "jsonl"), default="table")
+
+
+def _add_parity_options(parser: argparse.ArgumentParser) -> None:
+    from fastprompt.compare.commands import add_parity_arguments
+
+    add_parity_arguments(parser)
+
+
+def _parity(arguments: dict[str, Any], results: TextIO) -> int:
+    from fastprompt.compare.commands import run_parity
+
+    return run_parity(arguments, results)
+
+
+def _add_compare_options(parser: argparse.ArgumentParser) -> None:
+    from fastprompt.compare.commands import add_compare_arguments
+
+    add_compare_arguments(parser)
+
+
+def _compare(arguments: dict[str, Any], results: TextIO) -> int:
+    from fastprompt.compare.commands import run_compare
+
+    return run_compare(arguments, results)
+
+
+def _add_convert_options(parser: argparse.ArgumentParser) -> None:
+    from fastprompt.commands import convert
+
+    convert.add_arguments(parser)
+
+
+def _convert(arguments: dict[str, Any], results: TextIO) -> int:
+    from fastprompt.commands import convert
+
+    return convert.main(arguments, results)
+
+
+def _doctor(arguments: dict[str, Any], results: TextIO) -> int:
+    from fastprompt.commands import doctor
+
+    return doctor.main(results)
+
+
+@dataclass(frozen=True)
+class _Command:
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[dict[str, Any], TextIO], int]
+
+
 _COMMANDS = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "parity": compare.run_parity,
-    "compare": compare.run_compare,
-    "convert": convert.main,
-    "doctor": lambda arguments, results: doctor.main(results),
+    "train": _Command("tune a prompt and evaluate it", add_arguments, _train),
+    "evaluate": _Command("a saved prompt's metrics", partial(add_arguments, names=_EVALUATE_OPTIONS), _evaluate),
+    "predict": _Command("a saved prompt's answers to lines of input", _add_predict_options, _predict),
+    "parity": _Command("hold a prompt under every framework against the stock model", _add_parity_options, _parity),
+    "compare": _Command("train under every framework and report", _add_compare_options, _compare),
+    "convert": _Command("a prompt from another tool's form, or to it", _add_convert_options, _convert),
+    "doctor": _Command("what is installed, and what works here", lambda parser: None, _doctor),
 }
 
 

@@ -30,19 +30,19 @@ _METHOD_OPTIONS = [name for name, item in OPTIONS.items() if item.group == "meth
 _PARITY_OPTIONS = ["model_name_or_path", "overwrite_output_dir", "seed", "learning_rate", *_METHOD_OPTIONS]
 
 
-def add_parsers(commands: Any) -> None:
-    held = commands.add_parser("parity", help="hold a prompt under every framework against the stock model")
-    add_arguments(held, _PARITY_OPTIONS)
-    held.add_argument("--prompt", metavar="DIR", help="a saved prompt; without it a fresh one of --method is taken")
-    _add_backends(held)
-    held.add_argument("--reference", choices=parity.REFERENCES, default=parity.STOCK)
-    held.add_argument("--output_dir", metavar="DIR", default="runs/parity", help="folder for parity.json")
+def add_parity_arguments(parser: argparse.ArgumentParser) -> None:
+    add_arguments(parser, _PARITY_OPTIONS)
+    parser.add_argument("--prompt", metavar="DIR", help="a saved prompt; without it a fresh one of --method is taken")
+    _add_backends(parser)
+    parser.add_argument("--reference", choices=parity.REFERENCES, default=parity.STOCK)
+    parser.add_argument("--output_dir", metavar="DIR", default="runs/parity", help="folder for parity.json")
 
-    compared = commands.add_parser("compare", help="train under every framework and report")
-    add_arguments(compared)
-    _add_backends(compared)
-    compared.add_argument("--methods", nargs="+", choices=tuple(METHODS), metavar="METHOD", help="default: --method's")
-    compared.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: --seed's")
+
+def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
+    add_arguments(parser)
+    _add_backends(parser)
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), metavar="METHOD", help="default: --method's")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: --seed's")
 
 
 def _add_backends(parser: argparse.ArgumentParser) -> None:

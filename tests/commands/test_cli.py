@@ -176,6 +176,19 @@ def test_a_framework_that_is_not_installed_is_named_with_its_extra(command, task
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("name", ["train", "predict"])
+def test_help_waits_for_no_framework_and_no_other_command(name):
+    code = (
+        "import sys\nfrom fastprompt.cli import main\ntry:\n    main([sys.argv[1], '--help'])\nfinally:\n"
+        "    print(*(m for m in sys.modules if m in ('torch', 'paddle', 'jittor', 'fastNLP', 'rich.console') or "
+        "m.startswith(('fastprompt.compare', 'fastprompt.convert'))), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True)
+    assert f"usage: fastprompt {name}" in done.stdout
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+@pytest.mark.once
 def test_predicting_with_a_bare_model_is_refused(command, tiny):
     done = command("predict", "--model_name_or_path", tiny["bert"], stdin=b"x\n", check=False)
     assert b"holds no prompt" in done.stderr
