@@ -208,18 +208,18 @@ _PATCHES: dict[str, tuple[str | None, str | Callable[[ModuleType], None]]] = {
     "fastNLP.envs.utils": (None, _leave_torch_out),
     "fastNLP.core.dataloaders.torch_dataloader.fdl": ("torch", "no_prefetch_without_workers"),
     "fastNLP.core.dataloaders.torch_dataloader.mix_dataloader": ("torch", "no_prefetch_in_mix"),
-    "fastNLP.core.drivers.torch_driver.torch_driver": ("torch", "refuse_whole_models"),
+    "fastNLP.core.drivers.torch_driver.torch_driver": ("torch", "change_driver"),
     "fastNLP.core.utils.paddle_utils": ("paddle", "provide_fluid"),
     "fastNLP.core.collators.padders.paddle_padder": ("paddle", "pad_without_paddle_in_workers"),
     "fastNLP.core.dataloaders.paddle_dataloader.fdl": ("paddle", "collect_before_workers"),
-    "fastNLP.core.drivers.paddle_driver.paddle_driver": ("paddle", "load_from_memory"),
+    "fastNLP.core.drivers.paddle_driver.paddle_driver": ("paddle", "change_driver"),
     "fastNLP.core.metrics.backend.paddle_backend.backend": ("paddle", "gather_on_any_device"),
     "fastNLP.core.metrics.backend.jittor_backend.backend": ("jittor", "gather_elements"),
     "fastNLP.core.controllers.trainer": (None, _change_trainer),
     "fastNLP.core.controllers.evaluator": ("paddle", "feed_paddle_metrics"),
     "fastNLP.core.dataloaders.prepare_dataloader": ("jittor", "return_the_loader"),
     "fastNLP.core.drivers.jittor_driver.utils": ("jittor", "sample_any_dataset"),
-    "fastNLP.core.drivers.jittor_driver.jittor_driver": ("jittor", "fix_checkpoints"),
+    "fastNLP.core.drivers.jittor_driver.jittor_driver": ("jittor", "change_driver"),
 }
 
 

@@ -5,6 +5,7 @@ import functools
 from types import ModuleType
 from typing import Any
 
+from fastprompt.drivers.common.batches import take_mappings
 from fastprompt.drivers.common.patching import replace
 from fastprompt.launch.world import place
 
@@ -88,6 +89,11 @@ def gather_elements(module: ModuleType) -> None:
 
     module.JittorBackend.all_gather_object = all_gather_object
     module.JittorBackend.aggregate = aggregate
+
+
+def change_driver(module: ModuleType) -> None:
+    fix_checkpoints(module)
+    take_mappings(module.JittorDriver)
 
 
 def fix_checkpoints(module: ModuleType) -> None:

@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 from types import ModuleType
 from typing import Any
 
+from fastprompt.drivers.common.batches import take_mappings
 from fastprompt.drivers.paddle import collective
 
 import numpy
@@ -71,6 +72,11 @@ def collect_before_workers(module: ModuleType) -> None:
         return iterate(self)
 
     module.PaddleDataLoader.__iter__ = __iter__
+
+
+def change_driver(module: ModuleType) -> None:
+    load_from_memory(module)
+    take_mappings(module.PaddleDriver)
 
 
 def load_from_memory(module: ModuleType) -> None:

@@ -5,6 +5,7 @@ import pickle
 from types import ModuleType
 from typing import Any
 
+from fastprompt.drivers.common.batches import take_mappings
 from fastprompt.drivers.common.patching import set_default
 from fastprompt.errors import CheckpointError
 
@@ -25,6 +26,11 @@ def no_prefetch_in_mix(module: ModuleType) -> None:
     The other one passes 2, as above. Can go when fastNLP no longer does.
     """
     module.torchversion = "1.6"
+
+
+def change_driver(module: ModuleType) -> None:
+    refuse_whole_models(module)
+    take_mappings(module.TorchDriver)
 
 
 def refuse_whole_models(module: ModuleType) -> None:

@@ -31,6 +31,7 @@ from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import backend, runtime
 from fastprompt.launch.world import is_first
 from fastprompt.models.base import PromptModel
+from fastprompt.models.trainable import trainable_share
 from fastprompt.options.groups import OPTIONS, EvaluationOptions
 from fastprompt.options.train import TrainOptions
 from fastprompt.pretrained.checkpoint import Checkpoint
@@ -75,9 +76,7 @@ def main(options: TrainOptions, results: TextIO) -> int:
 def _print_costs(metrics: dict[str, Any], results: TextIO) -> None:
     """What was trained and what memory that took, in the form of PEFT's line and its tutorials' tables."""
     tuned, total = metrics["trainable_parameters"], metrics["total_parameters"]
-    print(
-        f"trainable params: {tuned:,} || all params: {total:,} || trainable%: {100 * tuned / total:.4f}", file=results
-    )
+    print(trainable_share(tuned, total), file=results)
     table = Table("method", "all params", "trainable params", "memory, model loaded", "memory, peak")
     memory = (f"{metrics[name] / 1024:.2f} GiB" for name in ("model_memory_mb", "peak_memory_mb"))
     table.add_row(metrics["method"], f"{total:,}", f"{tuned:,}", *memory)

@@ -27,6 +27,7 @@ from fastprompt.methods.layout import from_chunks, to_chunks
 from fastprompt.methods.p_tuning.config import PTuningConfig
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.prompt_tuning.config import PromptTuningConfig
+from fastprompt.methods.registry import OF_PEFT
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, weights_in
 from fastprompt.pretrained.geometry import geometry
 from fastprompt.saving.files import as_json
@@ -37,7 +38,7 @@ from safetensors.numpy import save
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX, PROMPT, P_TUNING = "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"
 # A shallow prompt of another method is no prompt tuning, though its file looks alike.
-_KINDS = {PTuningV2Config: PREFIX, PromptTuningConfig: PROMPT, PTuningConfig: P_TUNING}
+_KINDS = {ours: theirs for theirs, ours in OF_PEFT.items()}
 TASKS = {"SEQ_CLS": "sequence_classification", "CAUSAL_LM": "causal_lm"}
 _HEAD = "base_model."  # before the names of modules_to_save
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from fastprompt.data.encoding import IGNORE_INDEX, Encodable, encode
 from fastprompt.errors import ConfigError
+from fastprompt.methods.checks import whole_number
 from fastprompt.pretrained.tokenizer import Tokenizer
 
 import numpy
@@ -94,8 +95,8 @@ def make_dataloader(
     from fastprompt.data.sampler import LengthGroupedBatchSampler  # imports fastNLP, and with it the framework
     from fastprompt.framework import loader
 
-    if batch_size < 1:
-        raise ConfigError(f"The batch size is {batch_size}; it is a whole number from 1 on.")
+    batch_size, max_length = whole_number("batch_size", batch_size), whole_number("max_length", max_length)
+    seed = whole_number("seed", seed, least=0)
     if max_length < 3:
         raise ConfigError(f"max_seq_length is {max_length}; it leaves no room between the special tokens.")
     found: list[str] = []

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self
 from fastprompt.cloze.template import Template
 from fastprompt.data.chat import write_instruction
 from fastprompt.errors import DataError
+from fastprompt.methods.checks import label_names, plain
+from fastprompt.pretrained.texts import as_list, check_texts, check_words
 
 
 class Selectable:
@@ -51,10 +53,26 @@ def _check_lengths(**columns: list[Any] | None) -> None:
         raise DataError(f"The columns have different lengths: {', '.join(f'{n} {k}' for k, n in lengths.items())}.")
 
 
-def _check_classes(labels: Sequence[int], count: int) -> None:
-    for row, label in enumerate(labels):
+def _classes(labels: Any, count: int) -> list[int]:
+    """Class indices as Python's ints.
+
+    Raises:
+        DataError: one is no whole number from 0 to `count` - 1.
+    """
+    made = [plain(label) for label in as_list("labels", labels)]
+    for row, label in enumerate(made):
         if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < count:
             raise DataError(f"Row {row}: the label is {label!r}; classes are whole numbers from 0 to {count - 1}.")
+    return made
+
+
+def _numbers(labels: Any) -> list[float]:
+    """Raises: DataError: one is no finite number."""
+    made = [plain(label) for label in as_list("labels", labels)]
+    for row, label in enumerate(made):
+        if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
+            raise DataError(f"Row {row}: the label is {label!r}; a regression wants numbers.")
+    return made
 
 
 @dataclass
@@ -68,8 +86,10 @@ class LabelledTexts(Selectable):
         groups: which question each example answers, where they are scored together (MultiRC).
         notes: what was fixed or left out on the way, for the user to read.
 
+    Columns are lists, tuples or arrays. `label_names` may also be a dict between indices and names.
+
     Raises:
-        DataError: columns of different lengths, or a label that is no class or no number.
+        DataError: columns of different lengths, a text that is no string, or a label that is no class or no number.
     """
 
     columns = ("texts", "labels", "pairs", "groups")
@@ -82,13 +102,15 @@ class LabelledTexts(Selectable):
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.texts = check_texts("texts", self.texts)
+        self.pairs = None if self.pairs is None else check_texts("pairs", self.pairs)
+        self.groups = None if self.groups is None else as_list("groups", self.groups)
+        if self.label_names is None:
+            self.labels = _numbers(self.labels)
+        else:
+            self.label_names = label_names(self.label_names)
+            self.labels = _classes(self.labels, len(self.label_names))
         _check_lengths(texts=self.texts, pairs=self.pairs, labels=self.labels, groups=self.groups)
-        if self.label_names is not None:
-            _check_classes(self.labels, len(self.label_names))
-            return
-        for row, label in enumerate(self.labels):
-            if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
-                raise DataError(f"Row {row}: the label is {label!r}; a regression wants numbers.")
 
 
 @dataclass
@@ -113,8 +135,8 @@ class ClozeTexts(Selectable):
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.texts, self.labels = check_texts("texts", self.texts), _classes(self.labels, sys.maxsize)
         _check_lengths(texts=self.texts, labels=self.labels)
-        _check_classes(self.labels, sys.maxsize)
         template = Template(self.template)
         if self.causal:
             template.check_blank_is_last()
@@ -143,7 +165,9 @@ class MultipleChoices(Selectable):
         for row, choices in enumerate(self.choices):
             if len(choices) != self.num_choices:
                 raise DataError(f"Row {row} has {len(choices)} choices, the first row {self.num_choices}.")
-        _check_classes(self.labels, self.num_choices)
+            for choice in choices:
+                check_texts(f"choices of row {row}", choice, "text")
+        self.labels = _classes(self.labels, self.num_choices)
 
     @property
     def num_choices(self) -> int:
@@ -174,10 +198,13 @@ class TaggedTokens(Selectable):
 
     def __post_init__(self) -> None:
         _check_lengths(tokens=self.tokens, tags=self.tags, pairs=self.pairs)
+        self.label_names = label_names(self.label_names)
+        self.tokens = check_words("tokens", self.tokens)
+        self.pairs = None if self.pairs is None else check_words("pairs", self.pairs)
+        self.tags = [_classes(tags, len(self.label_names)) for tags in self.tags]
         for row, (tokens, tags) in enumerate(zip(self.tokens, self.tags, strict=True)):
             if not tokens or len(tokens) != len(tags):
                 raise DataError(f"Row {row} has {len(tokens)} tokens and {len(tags)} tags.")
-            _check_classes(tags, len(self.label_names))
 
 
 @dataclass
@@ -201,6 +228,8 @@ class Instructions(Selectable):
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        for name in self.columns:
+            setattr(self, name, check_texts(name, getattr(self, name)))
         _check_lengths(instructions=self.instructions, contexts=self.contexts, outputs=self.outputs)
 
     @property
@@ -235,6 +264,7 @@ class TextToText(Selectable):
     template: str | None = None
 
     def __post_init__(self) -> None:
+        self.texts, self.outputs = check_texts("texts", self.texts), check_texts("outputs", self.outputs)
         _check_lengths(texts=self.texts, outputs=self.outputs)
 
     @property

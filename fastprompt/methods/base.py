@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from fastprompt.cloze.template import Template
 from fastprompt.cloze.verbalizer import check_verbalizer, read_verbalizer
 from fastprompt.errors import ConfigError
-from fastprompt.methods.checks import at_least_one, one_of, probability, some_of
+from fastprompt.methods.checks import one_of, plain, probability, some_of, whole_number
 from fastprompt.pretrained.checkpoint import Checkpoint
 
 POOLINGS = ("first", "last", "mean", "prompt")
@@ -58,6 +58,8 @@ class MethodConfig:
     )
 
     def __post_init__(self) -> None:
+        for field_ in dataclasses.fields(self):  # NumPy's numbers too are written to the prompt file
+            setattr(self, field_.name, plain(getattr(self, field_.name)))
         if self.template is not None:
             self.template = Template(self.template).text
         if self.num_pseudo and not self.takes_pseudo_tokens:
@@ -156,7 +158,7 @@ class DeepConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least_one("pre_seq_len", self.pre_seq_len)
+        whole_number("pre_seq_len", self.pre_seq_len)
         probability("prefix_dropout", self.prefix_dropout)
         if self.prefix_parts is not None:
             self.prefix_parts = some_of("prefix_parts", self.prefix_parts, PREFIX_PARTS)
@@ -212,7 +214,7 @@ class ShallowConfig(MethodConfig):
         """Settle the option `name`, the prompt's length: what is given, the template's, or `default`."""
         if getattr(self, name) is None:
             setattr(self, name, self.num_pseudo or default)
-        at_least_one(name, getattr(self, name))
+        whole_number(name, getattr(self, name))
         if self.num_pseudo not in (0, getattr(self, name)):
             raise ConfigError(
                 f"{name} is {getattr(self, name)}, and the template has {self.num_pseudo} pseudo tokens [P]; "

@@ -8,8 +8,11 @@ from fastprompt.errors import BackendError, ConfigError
 from fastprompt.framework import backend, driver_module, frameworks_with, has, nn, ops
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.build import make_prompt
+from fastprompt.methods.checks import label_names as in_order
+from fastprompt.methods.checks import whole_number
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.prompt import Site
+from fastprompt.methods.registry import check_config
 from fastprompt.models import inputs, saving, trainable
 from fastprompt.models.first_step import check_first_step
 from fastprompt.models.head_values import initialise_head
@@ -110,7 +113,8 @@ class PromptModel(nn.Module):
             model_name_or_path: a hub id, a folder in Hugging Face form, or a saved prompt's folder.
             config: the method; P-Tuning v2 where none is given. A saved prompt brings its own.
             num_labels: number of classes; 2, or as many as there are names, or 1 for a regression.
-            label_names: their names, in order of their indices.
+            label_names: their names, in order of their indices; or a dict between indices and names, as transformers'
+                id2label and label2id.
             problem_type: sequence classification's, as transformers names it: "single_label_classification",
                 "multi_label_classification" or "regression". None: a regression where num_labels is 1, else the first.
             backbone: where the backbone of a saved prompt lies, if not where its file says.
@@ -129,6 +133,11 @@ class PromptModel(nn.Module):
         """
         if load_in_8bit and load_in_4bit:
             raise ConfigError("load_in_8bit and load_in_4bit exclude each other; choose one.")
+        seed = whole_number("seed", seed, least=0)
+        num_labels = None if num_labels is None else whole_number("num_labels", num_labels)
+        label_names = None if label_names is None else in_order(label_names)
+        if config is not None:
+            check_config(config)
         saved = prompt_file.read_prompt(model_name_or_path) if prompt_file.is_prompt(model_name_or_path) else None
         if saved is not None:
             if config is not None:
@@ -313,6 +322,10 @@ class PromptModel(nn.Module):
     def count_parameters(self) -> tuple[int, int]:
         """(tuned, total) numbers of parameters."""
         return sum(self._sizes[name] for name in self.tuned_parameters()), sum(self._sizes.values())
+
+    def print_trainable_parameters(self) -> None:
+        """Print the tuned and the total numbers of parameters, as PEFT's models do."""
+        print(trainable.trainable_share(*self.count_parameters()))
 
     # -- saving ------------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class PromptForCausalLM(LanguageModel):
         attention_mask: Any = None,
         labels: Any = None,
         output_hidden_states: bool = False,
-        only_labelled: bool = False,
+        only_targets: bool = False,
     ) -> ModelOutput:
         """Read a batch; the logits are (B, T, vocab_size), each position's of the token after it.
 
@@ -53,10 +53,10 @@ class PromptForCausalLM(LanguageModel):
             input_ids: (B, T) token ids; attention_mask: (B, T), 1 for real tokens, padding on either side.
             labels: (B, T), what stands at each place, or -100 where that is not to be learnt. With them the output has
                 the mean cross entropy as its loss, every label held against the logits of the place before it.
-            only_labelled: compute no others: the logits are (N, vocab_size), of the N labels in their order.
+            only_targets: compute no others: the logits are (N, vocab_size), of the N labels in their order.
         """
         read = self.read(input_ids, attention_mask, labels, output_hidden_states)
-        return self._output(read, labels, output_hidden_states, only_labelled)
+        return self._output(read, labels, output_hidden_states, only_targets)
 
     def read(
         self, input_ids: Any, attention_mask: Any, labels: Any, output_hidden_states: bool = False

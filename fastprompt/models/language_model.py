@@ -75,15 +75,15 @@ class LanguageModel(PromptModel):
         """The last hidden states (B, T, hidden) that score the words of labels (B, T), and those of all layers."""
         raise NotImplementedError
 
-    def _output(self, read: tuple[Any, list[Any]], labels: Any, all_states: bool, only_labelled: bool) -> ModelOutput:
+    def _output(self, read: tuple[Any, list[Any]], labels: Any, all_states: bool, only_targets: bool) -> ModelOutput:
         """What `forward` returns of what `read` gave."""
         states, hidden = read
-        if only_labelled:
+        if only_targets:
             states, labels = self._labelled(states, labels)
         logits = self.score_words(states)
         loss = None
         if labels is not None:
-            offset = 0 if only_labelled else self.label_offset
+            offset = 0 if only_targets else self.label_offset
             loss = class_loss(logits[:, :-offset], labels[:, offset:]) if offset else class_loss(logits, labels)
         return ModelOutput(loss, logits, hidden if all_states else None)
 
@@ -108,7 +108,7 @@ class LanguageModel(PromptModel):
             TrainingError: at the first step, where the prompt gets no gradient and so would silently not train.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
-        return self._train_on({**inputs, "only_labelled": True})
+        return self._train_on({**inputs, "only_targets": True})
 
     def evaluate_step(self, input_ids: Any, attention_mask: Any, labels: Any) -> dict:
         """fastNLP's evaluation step, over the N labels that count: {"pred": (N,) likeliest tokens, "target": (N,),

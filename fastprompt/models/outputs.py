@@ -1,7 +1,7 @@
 """What a head's outputs stand for: how many there are, their names, and whether they are classes or numbers."""
 
-import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 from fastprompt.errors import ConfigError
 
@@ -41,12 +41,10 @@ def label_names_of(num_labels: int | None, label_names: list[str] | None, defaul
         default: how many there are where neither their number nor their names are given.
 
     Raises:
-        ConfigError: number and names differ, or there is none.
+        ConfigError: number and names differ.
     """
     if num_labels is None:
         num_labels = len(label_names) if label_names else default
-    if num_labels < 1:
-        raise ConfigError(f"num_labels is {num_labels}; a head has 1 or more.")
     if label_names is None:
         label_names = [f"LABEL_{i}" for i in range(num_labels)]
     if len(label_names) != num_labels:
@@ -54,14 +52,34 @@ def label_names_of(num_labels: int | None, label_names: list[str] | None, defaul
     return list(label_names)
 
 
-@dataclasses.dataclass
-class ModelOutput:
-    """What calling a model returns.
+class ModelOutput(dict):
+    """What calling a model returns: as transformers' ModelOutput a dict of what there is, whose values are attributes
+    too and, by their places, items; an attribute that there is nothing for is None.
 
     loss is a scalar or None; logits are (B, num_labels), of tokens (B, T, num_labels), of choices (B, choices);
     hidden_states are those after the embeddings and after every layer, each (B, T, hidden), where they were asked for.
+
+    Args:
+        loss: or a mapping with all of them, which is how libraries that move or cast a batch make it again.
     """
 
-    loss: Any
-    logits: Any
-    hidden_states: list[Any] | None = None
+    fields: ClassVar[tuple[str, ...]] = ("loss", "logits", "hidden_states")
+
+    def __init__(self, loss: Any = None, logits: Any = None, hidden_states: list[Any] | None = None) -> None:
+        given = loss if isinstance(loss, Mapping) else {"loss": loss, "logits": logits, "hidden_states": hidden_states}
+        super().__init__({name: value for name, value in given.items() if value is not None})
+
+    def __getattr__(self, name: str) -> Any:
+        if name in type(self).fields:
+            return self.get(name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; it has {', '.join(type(self).fields)}.")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The values that there are, without their names."""
+        return tuple(self.values())

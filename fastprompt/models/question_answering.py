@@ -1,6 +1,5 @@
 """Extractive question answering: where in a passage the answer starts and ends."""
 
-import dataclasses
 from typing import Any
 
 from fastprompt.framework import ops
@@ -10,7 +9,6 @@ from fastprompt.models.losses import span_loss
 from fastprompt.models.outputs import ModelOutput
 
 
-@dataclasses.dataclass
 class SpanOutput(ModelOutput):
     """What calling the model returns; logits are (B, T, 2), start_logits and end_logits their halves, (B, T)."""
 

@@ -43,7 +43,7 @@ class PromptForSeq2SeqLM(LanguageModel):
         attention_mask: Any = None,
         labels: Any = None,
         output_hidden_states: bool = False,
-        only_labelled: bool = False,
+        only_targets: bool = False,
         decoder_input_ids: Any = None,
     ) -> ModelOutput:
         """Read a batch; the logits are (B, T, vocab_size), of the answer's tokens. Hidden states are the decoder's.
@@ -52,7 +52,7 @@ class PromptForSeq2SeqLM(LanguageModel):
             input_ids: (B, S) token ids; attention_mask: (B, S), 1 for real tokens.
             labels: (B, T), the answer, or -100 where it is not to be learnt. With them the output has the mean cross
                 entropy as its loss.
-            only_labelled: compute no others: the logits are (N, vocab_size), of the N labels in their order.
+            only_targets: compute no others: the logits are (N, vocab_size), of the N labels in their order.
             decoder_input_ids: (B, T), what stands before each token of the answer; None: the labels, one place later,
                 after the token that the decoder starts with.
 
@@ -61,7 +61,7 @@ class PromptForSeq2SeqLM(LanguageModel):
             ConfigError: the text or the answer is longer than the backbone's positions allow.
         """
         read = self.read(input_ids, attention_mask, labels, output_hidden_states, decoder_input_ids)
-        return self._output(read, labels, output_hidden_states, only_labelled)
+        return self._output(read, labels, output_hidden_states, only_targets)
 
     def read(
         self,

@@ -64,3 +64,8 @@ def stored_parameters(model: Model) -> dict[str, Any]:
     """What a prompt file holds: the tuned parameters, and a fresh head even where it is frozen."""
     stored = {*tuned_parameters(model), *fresh_tensors(model)}
     return {name: p for name, p in named_tensors(model).items() if name in stored}
+
+
+def trainable_share(tuned: int, total: int) -> str:
+    """The line that PEFT's print_trainable_parameters prints."""
+    return f"trainable params: {tuned:,} || all params: {total:,} || trainable%: {100 * tuned / total:.4f}"

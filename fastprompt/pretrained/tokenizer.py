@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.pretrained.checkpoint import locate, read_json
 from fastprompt.pretrained.families import family_of
+from fastprompt.pretrained.texts import check_texts, check_words
 from fastprompt.pretrained.tokenizer_files import content, load_fast, read_settings
 
 from tokenizers import Tokenizer as FastTokenizer
@@ -62,8 +63,13 @@ class Tokenizer:
 
         Returns:
             One {"input_ids", "token_type_ids"} per text.
+
+        Raises:
+            DataError: texts or pairs are one string instead of a list, or one of them is no string.
         """
-        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        inputs: list[Any] = check_texts("texts", texts)
+        if pairs is not None:
+            inputs = _paired(inputs, check_texts("pairs", pairs))
         encoded = _encode(self._fast, inputs, max_length)
         if cut is not None:
             cut += [place for place, e in enumerate(encoded) if e.overflowing]
@@ -82,9 +88,9 @@ class Tokenizer:
             is part of, None for special tokens and the second segment; whether tokens were cut off. A word that leaves
             no token (a zero-width space, a control character) is in no row's word_ids.
         """
-        inputs = [list(words) for words in sentences]
+        inputs: list[Any] = check_words("words", sentences)
         if pairs is not None:
-            inputs = list(zip(inputs, map(list, pairs), strict=True))
+            inputs = _paired(inputs, check_words("pairs", pairs))
         strategy = "longest_first" if pairs is None else "only_first"
         encoded = _encode(self._of_words, inputs, max_length, strategy=strategy, is_pretokenized=True)
         return [
@@ -125,7 +131,7 @@ class Tokenizer:
             token's first character and the one after its last, in its own text; a sequence id is 0 or 1 for the text,
             None for a special token.
         """
-        inputs = list(zip(texts, pairs, strict=True))
+        inputs = _paired(check_texts("texts", texts), check_texts("pairs", pairs))
         encoded = _encode(self._fast, inputs, max_length, stride=stride, strategy="only_second")
         return [
             [
@@ -142,7 +148,8 @@ class Tokenizer:
 
     def cut(self, texts: Sequence[str], max_length: int) -> list[str]:
         """Each text up to its `max_length`th token, special ones not counted."""
-        encoded = self._fast.encode_batch(list(texts), add_special_tokens=False)
+        texts = check_texts("texts", texts)
+        encoded = self._fast.encode_batch(texts, add_special_tokens=False)
         return [
             text[: e.offsets[max_length - 1][1]] if len(e.ids) > max_length else text
             for text, e in zip(texts, encoded, strict=True)
@@ -158,7 +165,7 @@ class Tokenizer:
 
     def plain(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text without special tokens."""
-        return [e.ids for e in self._fast.encode_batch(list(texts), add_special_tokens=False)]
+        return [e.ids for e in self._fast.encode_batch(check_texts("texts", texts), add_special_tokens=False)]
 
     def special_tokens_around(self) -> tuple[list[int], list[int]]:
         """What a single text gets before it and after it."""
@@ -217,6 +224,12 @@ class Tokenizer:
         ids = [i for i in range(self._fast.get_vocab_size()) if i not in special and i != self._unknown_id]
         again = self.plain([f" {word}" for word in self.words_of(ids)])
         return [i for i, found in zip(ids, again, strict=True) if found == [i]]
+
+
+def _paired(texts: list[Any], pairs: list[Any]) -> list[tuple[Any, Any]]:
+    if len(texts) != len(pairs):
+        raise DataError(f"There are {len(texts)} texts and {len(pairs)} pairs; each text takes one.")
+    return list(zip(texts, pairs, strict=True))
 
 
 def _encode(

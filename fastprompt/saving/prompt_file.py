@@ -70,7 +70,7 @@ class SavedPrompt:
         """
         for name, value in asked.items():
             own = getattr(self, name)
-            if value is not None and (list(value) if name == "label_names" else value) != own:
+            if value is not None and value != own:
                 raise ConfigError(
                     f"{name} is {value!r}, and {self.directory} is a saved prompt with {own!r}; leave {name} off."
                 )

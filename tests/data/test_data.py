@@ -184,7 +184,7 @@ def test_a_loader_yields_this_frameworks_tensors(tiny):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"batch_size": 0}, "batch size is 0"), ({"max_length": 2}, "no room")]
+    ("options", "message"), [({"batch_size": 0}, "batch_size is 0"), ({"max_length": 2}, "no room")]
 )
 def test_a_loader_that_cannot_work_is_refused(tiny, options, message):
     with pytest.raises(ConfigError, match=message):

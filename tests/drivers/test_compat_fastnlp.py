@@ -1,5 +1,7 @@
 """fastNLP's Trainer, metrics and callbacks on today's frameworks."""
 
+from collections import UserDict
+
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import runtime
 
@@ -281,3 +283,39 @@ def test_warmup_and_clipping_run(clip):
     make_trainer(
         callbacks=[fastNLP.TorchWarmupCallback(0.2), fastNLP.TorchGradClipCallback(clip_value=1, clip_type=clip)]
     ).run()
+
+
+def test_a_batch_that_is_a_mapping_and_no_dict_reaches_the_steps_by_its_names():
+    trainer = make_trainer()
+    (batch, *_) = list(make_loader(shuffle=False))
+    batch = UserDict(batch)  # as transformers' BatchEncoding
+    step, signature = trainer.driver.get_model_call_fn("train_step")
+    found = trainer.driver.model_call(trainer.driver.move_data_to_device(batch), step, signature)
+    assert set(found) == {"loss"}
+
+
+@torch_only
+def test_transformers_padding_collator_feeds_the_trainer(tiny):
+    import fastprompt as fp
+
+    from torch.utils.data import DataLoader
+    from transformers import AutoTokenizer, DataCollatorWithPadding
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny["bert"])
+    rows = [{**tokenizer(text), "labels": label} for text, label in (("a b", 0), ("c", 1), ("d e f", 0))]
+    loader = DataLoader(rows, batch_size=2, collate_fn=DataCollatorWithPadding(tokenizer))
+    model = fp.PromptForSequenceClassification.from_pretrained(tiny["bert"])
+    trainer = fastNLP.Trainer(
+        model=model,
+        driver="torch",
+        device="cpu",
+        n_epochs=1,
+        optimizers=fp.AdamW(model.trainable_parameters(), lr=1e-2),
+        train_dataloader=loader,
+        evaluate_dataloaders=loader,
+        metrics={"acc": fastNLP.Accuracy()},
+        progress_bar=None,
+    )
+    trainer.run()
+    assert trainer.global_forward_batches == 2
+    assert trainer.evaluator.run().keys() == {"acc#acc"}

@@ -198,7 +198,7 @@ def test_only_the_scores_of_labelled_words_are_computed_in_training(causal, batc
     model.eval()
     labels = numpy.where(batch["left_mask"] * (numpy.arange(9) > 6), batch["left_ids"], -100)
     inputs = {**given(batch, "left"), "labels": ops.tensor(labels)}
-    whole, few = model(**inputs), model(**inputs, only_labelled=True)
+    whole, few = model(**inputs), model(**inputs, only_targets=True)
     assert tuple(whole.logits.shape) == (3, 9, 99)
     assert tuple(few.logits.shape) == ((labels[:, 1:] != -100).sum(), 99)
     numpy.testing.assert_allclose(ops.to_numpy(few.loss), ops.to_numpy(whole.loss), rtol=1e-6)

@@ -244,7 +244,7 @@ def test_dropout_is_the_checkpoints_where_it_is_tuned_and_none_where_it_is_froze
 
 def test_only_labelled_words_are_scored_in_training_and_evaluation(folders):
     model = model_of(folders["t5"]).eval()
-    whole, few = model(**BATCH), model(**BATCH, only_labelled=True)
+    whole, few = model(**BATCH), model(**BATCH, only_targets=True)
     counted = LABELS != -100
     assert tuple(few.logits.shape) == (14, 60)
     torch.testing.assert_close(few.logits, whole.logits[counted])

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from fastprompt.methods.base import ShallowConfig
-from fastprompt.methods.checks import at_least_one, one_of, positive, probability
+from fastprompt.methods.checks import one_of, positive, probability, whole_number
 
 ENCODERS = ("lstm", "mlp")
 
@@ -50,8 +50,8 @@ class PTuningConfig(ShallowConfig):
         self._check_length("num_virtual_tokens")
         one_of("encoder", self.encoder, ENCODERS)
         if self.encoder_hidden_size is not None:
-            at_least_one("encoder_hidden_size", self.encoder_hidden_size)
-        at_least_one("encoder_num_layers", self.encoder_num_layers)
+            whole_number("encoder_hidden_size", self.encoder_hidden_size)
+        whole_number("encoder_num_layers", self.encoder_num_layers)
         probability("encoder_dropout", self.encoder_dropout)
         positive("init_std", self.init_std)
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from fastprompt.errors import ConfigError
 from fastprompt.methods.base import DeepConfig
-from fastprompt.methods.checks import at_least_one, check_init, positive
+from fastprompt.methods.checks import check_init, positive, whole_number
 
 
 @dataclass(kw_only=True)
@@ -43,7 +43,7 @@ class PTuningV2Config(DeepConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least_one("prefix_hidden_size", self.prefix_hidden_size)
+        whole_number("prefix_hidden_size", self.prefix_hidden_size)
         positive("init_std", self.init_std)
         check_init(self.init, self.init_text, ("random", "text"))
         if self.init == "text" and self.prefix_projection:
