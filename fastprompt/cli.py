@@ -19,7 +19,7 @@ from fastprompt.commands.processes import run_in_several
 from fastprompt.errors import FastpromptError, LostProcess
 from fastprompt.framework import set_backend
 from fastprompt.launch import local
-from fastprompt.launch.world import is_first, place
+from fastprompt.launch.world import is_first, world
 from fastprompt.options.parsing import add_arguments, gather, read_given
 from fastprompt.options.train import TrainOptions
 
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
     One of several processes that has failed does not return: at their ends they wait for each other."""
     status = _run(argv)
-    if status and place().size > 1:
+    if status and world().size > 1:
         sys.stderr.flush()
         os._exit(status)
     return status

@@ -28,7 +28,7 @@ class TrainingError(FastpromptError, RuntimeError):
 class LostProcess(TrainingError):
     """A process among several that is left alone: another one has ended."""
 
-    TOLD = "Another process has ended, and this one with it"
+    MESSAGE = "Another process has ended, and this one with it"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"{self.TOLD} ({(reason.strip().splitlines() or ['no reason given'])[0]}).")
+        super().__init__(f"{self.MESSAGE} ({(reason.strip().splitlines() or ['no reason given'])[0]}).")

@@ -47,7 +47,7 @@ class Launcher:
 
 
 @dataclass(frozen=True)
-class Line:
+class LineStyle:
     """How a framework is drawn in every figure.
 
     Attributes:
@@ -64,7 +64,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a driver says of itself, before its framework is imported.
+    """What a driver declares about itself, before its framework is imported.
 
     Attributes:
         packages: the distributions that it stands on, for `fastprompt doctor`.
@@ -74,7 +74,7 @@ class Declaration:
     packages: tuple[str, ...]
     capabilities: frozenset[str]
     launcher: Launcher
-    line: Line
+    line_style: LineStyle
 
 
 _chosen: str | None = None
@@ -86,7 +86,7 @@ def on_choice(check: Callable[[], None]) -> None:
     _on_choice.append(check)
 
 
-def _known(name: str, where: str) -> str:
+def _check_name(name: str, where: str) -> str:
     if name not in BACKENDS:
         raise BackendError(f"{where} names the framework {name!r}; choose one of {', '.join(BACKENDS)}.")
     return name
@@ -94,7 +94,7 @@ def _known(name: str, where: str) -> str:
 
 def _resolve() -> str:
     if named := os.environ.get("FASTNLP_BACKEND"):
-        return _known(named, "FASTNLP_BACKEND")
+        return _check_name(named, "FASTNLP_BACKEND")
     # transformers and jittor import torch by themselves, so torch beside them says nothing about what the script wants.
     not_counted = "torch" if {"transformers", "jittor"} & set(sys.modules) else None
     imported = [name for name in BACKENDS if name in sys.modules and name != not_counted]
@@ -118,7 +118,7 @@ def set_backend(name: str) -> None:
         BackendError: the name is unknown, the framework is not installed, or another one is in use already.
     """
     global _chosen
-    _known(name, "set_backend")
+    _check_name(name, "set_backend")
     if _chosen not in (None, name):
         raise BackendError(
             f"This process already runs on {_chosen}; {name!r} needs a process of its own "
@@ -140,7 +140,7 @@ def backend() -> str:
 
 
 def declaration(framework: str | None = None) -> Declaration:
-    """What a driver says of itself; of the chosen framework's where none is named. Imports no framework."""
+    """What a framework's driver declares about itself; by default the chosen framework's. Imports no framework."""
     return importlib.import_module(f"fastprompt.drivers.{framework or backend()}.declaration").DECLARATION
 
 
@@ -157,8 +157,8 @@ def has(capability: str) -> bool:
 def require(capability: str, option: str | None = None) -> None:
     """Raises: BackendError: the chosen framework's driver lacks a capability, which an option asks for by its name."""
     if not has(capability):
-        having = " and ".join(frameworks_with(capability))
-        raise BackendError(f"{option or capability} runs on {having}; leave it off, or take that backend.")
+        frameworks = " and ".join(frameworks_with(capability))
+        raise BackendError(f"{option or capability} runs on {frameworks}; leave it off, or use that framework.")
 
 
 def driver_module(name: str) -> ModuleType:

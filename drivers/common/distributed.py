@@ -8,7 +8,7 @@ from typing import Any
 from fastprompt.data.sampler import LOSS_WEIGHT, LengthGroupedBatchSampler
 from fastprompt.drivers.common.parameters import tuned_by
 from fastprompt.framework import collective, nn, ops, optim
-from fastprompt.launch.world import place
+from fastprompt.launch.world import world
 
 import numpy
 from fastNLP.envs import FASTNLP_NO_SYNC
@@ -33,11 +33,11 @@ class Distributed:
 
     def __init__(self, model: Any, device: Any, **options: Any) -> None:
         super().__init__(model, device=device, **options)
-        here = place()
-        self.global_rank, self.world_size, self.local_rank = here.rank, here.size, here.local_rank
+        processes = world()
+        self.global_rank, self.world_size, self.local_rank = processes.rank, processes.size, processes.local_rank
         self.bytes_reduced = 0
         self._reduces = True
-        self._weight = 1 / here.size
+        self._weight = 1 / processes.size
 
     def setup(self) -> None:
         super().setup()

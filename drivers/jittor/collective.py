@@ -15,7 +15,7 @@ from typing import Any
 
 from fastprompt.drivers.jittor import mpirun
 from fastprompt.errors import BackendError, LostProcess
-from fastprompt.launch.world import place
+from fastprompt.launch.world import world
 
 import jittor
 from fastNLP.envs import FASTNLP_GLOBAL_RANK
@@ -49,13 +49,13 @@ def join(device: str) -> None:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise BackendError(f"Several processes under jittor talk over MPI, which is missing: {mpirun.FIX}.") from error
-    if MPI.COMM_WORLD.size != place().size:
+    if MPI.COMM_WORLD.size != world().size:
         raise BackendError(
-            f"mpirun started {place().size} processes, and mpi4py finds {MPI.COMM_WORLD.size}: they are of two MPIs. "
+            f"mpirun started {world().size} processes, and mpi4py finds {MPI.COMM_WORLD.size}: they are of two MPIs. "
             f"Take the mpirun beside this Python ({mpirun.FIX})."
         )
     jittor.in_mpi = False  # a user's own `import jittor` under mpirun has it average the gradients once more
-    os.environ[FASTNLP_GLOBAL_RANK] = str(place().rank)  # so fastNLP's own callbacks write files in the first only
+    os.environ[FASTNLP_GLOBAL_RANK] = str(world().rank)  # so fastNLP's own callbacks write files in the first only
     _world = MPI.COMM_WORLD
     atexit.register(_part)
     barrier()

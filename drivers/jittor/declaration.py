@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fastprompt.drivers.jittor import mpirun
-from fastprompt.framework import Declaration, Launcher, Line
+from fastprompt.framework import Declaration, Launcher, LineStyle
 from fastprompt.launch import local
 
 
@@ -20,5 +20,5 @@ DECLARATION = Declaration(
         _commands,
         mpirun.run,
     ),
-    line=Line("#007a81", "#5fd9c8", dashes=(1.2, 2.2), width=1.9),
+    line_style=LineStyle("#007a81", "#5fd9c8", dashes=(1.2, 2.2), width=1.9),
 )

@@ -8,7 +8,7 @@ from fastprompt.drivers.jittor import collective
 from fastprompt.drivers.jittor.runtime import has_gpu
 from fastprompt.errors import BackendError
 from fastprompt.framework import require
-from fastprompt.launch.world import place
+from fastprompt.launch.world import world
 
 import jittor
 from fastNLP.core.drivers.jittor_driver import JittorSingleDriver
@@ -45,7 +45,7 @@ def get_driver(model: jittor.nn.Module, device: str = "cpu", fsdp: bool = False,
         if asked:
             require(capability)
     check_device(device)
-    if place().size == 1:
+    if world().size == 1:
         return Driver(model, device=device)
     collective.join(device)
     return _ProcessDriver(model, device)

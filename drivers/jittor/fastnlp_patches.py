@@ -7,7 +7,7 @@ from typing import Any
 
 from fastprompt.drivers.common.batches import take_mappings
 from fastprompt.drivers.common.patching import replace
-from fastprompt.launch.world import place
+from fastprompt.launch.world import world
 
 import numpy
 
@@ -71,14 +71,14 @@ def gather_elements(module: ModuleType) -> None:
     """
 
     def all_gather_object(self: Any, obj: Any, group: Any = None) -> list[Any]:
-        if place().size == 1:
+        if world().size == 1:
             return [obj]
         from fastprompt.drivers.jittor import collective  # imports fastNLP
 
         return collective.all_gather_object(obj)
 
     def aggregate(self: Any, tensor: Any, method: str | None) -> Any:
-        if place().size == 1:
+        if world().size == 1:
             return tensor
         if method not in ("sum", "mean", "max", "min"):
             from fastNLP.core.metrics.utils import AggregateMethodError

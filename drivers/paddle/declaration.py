@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from fastprompt.framework import Declaration, Launcher, Line
+from fastprompt.framework import Declaration, Launcher, LineStyle
 from fastprompt.launch import local
 from fastprompt.launch.subprocesses import environment, threads_each
 
@@ -37,5 +37,5 @@ DECLARATION = Declaration(
         *("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_RANK_IN_NODE"),
         _commands,
     ),
-    line=Line("#b85200", "#f2a03d", dashes=(5, 2.5), width=1.9),
+    line_style=LineStyle("#b85200", "#f2a03d", dashes=(5, 2.5), width=1.9),
 )

@@ -5,7 +5,7 @@ from fastprompt.drivers.common.distributed import Distributed
 from fastprompt.drivers.paddle import collective, runtime
 from fastprompt.errors import BackendError
 from fastprompt.framework import require
-from fastprompt.launch.world import place
+from fastprompt.launch.world import world
 
 from fastNLP.core.drivers.paddle_driver import PaddleFleetDriver, PaddleSingleDriver
 from paddle.nn import Layer
@@ -38,7 +38,7 @@ def get_driver(model: Layer, device: str = "cpu", fsdp: bool = False, fp16: bool
         )
     if fp16 and device == "cpu":
         raise BackendError("Paddle has no fp16 on the CPU; leave it off.")
-    if place().size == 1:
+    if world().size == 1:
         return Driver(model, device=device, fp16=fp16)
     collective.join(device)
     return _ProcessDriver(model, device, fp16=fp16)

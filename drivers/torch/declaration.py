@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from fastprompt.framework import CAPABILITIES, Declaration, Launcher, Line
+from fastprompt.framework import CAPABILITIES, Declaration, Launcher, LineStyle
 from fastprompt.launch import local
 from fastprompt.launch.subprocesses import environment, threads_each
 
@@ -21,5 +21,5 @@ DECLARATION = Declaration(
     packages=("torch", "transformers"),
     capabilities=frozenset(CAPABILITIES),
     launcher=Launcher("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", _commands),
-    line=Line("#123f8c", "#7f9cf5", dashes=(), width=2.6),
+    line_style=LineStyle("#123f8c", "#7f9cf5", dashes=(), width=2.6),
 )

@@ -10,7 +10,7 @@ from fastprompt.drivers.common.distributed import Distributed
 from fastprompt.drivers.torch import collective
 from fastprompt.drivers.torch.sharding import InStep, computing_together, is_sharded, shard
 from fastprompt.errors import BackendError, ConfigError
-from fastprompt.launch.world import place
+from fastprompt.launch.world import world
 
 import torch
 from fastNLP.core.drivers.torch_driver import TorchDDPDriver, TorchSingleDriver
@@ -73,14 +73,14 @@ def get_driver(model: Module, device: str = "cpu", fsdp: bool = False, fp16: boo
         BackendError: there is no such device.
         ConfigError: the backbone cannot be shared out, or there is one process alone.
     """
-    here = place()
-    if here.size > 1 and device == "cuda":
-        device = f"cuda:{here.local_rank}"
+    processes = world()
+    if processes.size > 1 and device == "cuda":
+        device = f"cuda:{processes.local_rank}"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BackendError(f"torch finds no device {device!r} here; use 'cpu'.") from error
-    if here.size == 1:
+    if processes.size == 1:
         if fsdp:
             raise ConfigError(
                 "fsdp shares the backbone out among several processes: start them with torchrun or --num_processes."
@@ -90,5 +90,5 @@ def get_driver(model: Module, device: str = "cpu", fsdp: bool = False, fp16: boo
         torch.cuda.set_device(device)
     collective.join(device)
     if fsdp:
-        shard(model.backbone, device, here.size)
+        shard(model.backbone, device, processes.size)
     return (_ShardedDriver if is_sharded(model) else _ProcessDriver)(model, device, fp16=fp16)

@@ -8,9 +8,9 @@ from fastprompt.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument("--from", dest="source_kind", choices=tuple(KINDS), help="the tool that --input is of")
-    way.add_argument("--to", dest="target_kind", choices=tuple(KINDS), help="the tool that --output is for")
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--from", dest="source_kind", choices=tuple(KINDS), help="the tool that wrote --input")
+    group.add_argument("--to", dest="target_kind", choices=tuple(KINDS), help="the tool that --output is for")
     parser.add_argument("--input", required=True, metavar="DIR")
     parser.add_argument("--output", required=True, metavar="DIR")
     parser.add_argument("--model_name_or_path", metavar="BACKBONE", help="the backbone; --from needs it")

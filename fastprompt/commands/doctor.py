@@ -27,10 +27,10 @@ layer = nn.Linear(2, 1)
 nn.set_value(layer.weight, numpy.ones((1, 2), "float32"))
 nn.set_value(layer.bias, numpy.zeros(1, "float32"))
 loss = ops.mean(layer(ops.tensor(numpy.ones((1, 2), "float32"))))
-right = bool((ops.gradients(loss, [layer.weight])[0] == 1).all())
+correct = bool((ops.gradients(loss, [layer.weight])[0] == 1).all())
 gpu = runtime.has_gpu()
 print("PROBE " + json.dumps({
-    "version": runtime.version(), "gradient": right, "gpu": gpu, "missing": collective.missing(),
+    "version": runtime.version(), "gradient": correct, "gpu": gpu, "missing": collective.missing(),
     "bf16": runtime.supports_bf16("cuda" if gpu else "cpu"),
 }))
 """
@@ -61,15 +61,15 @@ def probe(name: str, timeout: float = 600) -> dict[str, str]:
         }
     line = next((line for line in done.stdout.splitlines() if line.startswith("PROBE ")), None)
     if line is None:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         return {"state": "broken", "fix": last}
     found = json.loads(line.removeprefix("PROBE "))
     if not found["gradient"]:
         return {"state": "wrong gradients", "fix": f"reinstall: pip install --force-reinstall 'fastprompt[{name}]'"}
-    can = ["GPU" if found["gpu"] else "CPU only", "bf16" if found["bf16"] else "no bf16"]
-    can.append("one process" if found["missing"] else "several processes")
+    features = ["GPU" if found["gpu"] else "CPU only", "bf16" if found["bf16"] else "no bf16"]
+    features.append("one process" if found["missing"] else "several processes")
     fix = f"for several processes: {found['missing']}" if found["missing"] else ""
-    return {"state": f"works ({found['version']}; {', '.join(can)})", "fix": fix}
+    return {"state": f"works ({found['version']}; {', '.join(features)})", "fix": fix}
 
 
 def main(results: TextIO) -> int:

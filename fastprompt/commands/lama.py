@@ -55,7 +55,7 @@ def main(options: TrainOptions, results: TextIO) -> int:
 def run(options: TrainOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Tune and test a prompt for every relation; returns what is known of each, and the means as metrics.json has them.
 
-    Without `--template` a shallow prompt stands in P-Tuning's (3, 3, 3); every other method asks in the relation's own
+    Without `--template` a shallow prompt stands in P-Tuning's (3, 3, 3); every other method uses the relation's own
     words, and "manual" does nothing else. A causal model is asked for what comes last, in P-Tuning's templates too.
 
     Raises:
@@ -85,8 +85,8 @@ def run(options: TrainOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             _check_facts(relation, path)
             print_notes([f"{relation.name} is finished; its scores are read from {path}."])
         else:
-            one = _RelationRun(options, relation, tokenizer, candidates, device)
-            write_whole({path: as_json(one.carry_out(output / relation.name))})
+            relation_run = _RelationRun(options, relation, tokenizer, candidates, device)
+            write_whole({path: as_json(relation_run.run(output / relation.name))})
         rows.append(read_json(path))
     metrics = {
         **{name: sum(row[name] for row in rows) / len(rows) for name in SCORES},
@@ -112,10 +112,10 @@ def _fingerprint(relation: Relation) -> str:
 
 def _check_facts(relation: Relation, path: Path) -> None:
     """Raises: ConfigError: the finished relation of `path` was run on other facts."""
-    held = read_json(path).get("data_fingerprint")
-    if held not in (None, _fingerprint(relation)):  # earlier versions wrote none
+    saved = read_json(path).get("data_fingerprint")
+    if saved not in (None, _fingerprint(relation)):  # earlier versions wrote none
         raise ConfigError(
-            f"{path} holds the scores of a run with data_fingerprint {held}, and the facts of {relation.name} have "
+            f"{path} holds the scores of a run with data_fingerprint {saved}, and the facts of {relation.name} have "
             f"changed since ({_fingerprint(relation)}); choose another folder or add --overwrite_output_dir."
         )
 
@@ -126,11 +126,11 @@ def _open_folder(output: Path, options: TrainOptions) -> None:
     given = {"backend": backend(), **options.numbers(), "model_name_or_path": model, "data_dir": data}
     path = output / RUN_FILE
     if path.exists() and not options.run.overwrite_output_dir:
-        held = read_json(path)
+        saved = read_json(path)
         for name, value in given.items():
-            if held.get(name) != value:
+            if saved.get(name) != value:
                 raise ConfigError(
-                    f"{output} holds relations that were run with {name} {held.get(name)}, not {value}; "
+                    f"{output} holds relations that were run with {name} {saved.get(name)}, not {value}; "
                     f"choose another folder or add --overwrite_output_dir."
                 )
         return
@@ -150,7 +150,7 @@ class _RelationRun:
     candidates: list[int]
     device: str
 
-    def carry_out(self, folder: Path) -> dict[str, Any]:
+    def run(self, folder: Path) -> dict[str, Any]:
         """What is known of the relation then; the prompt is left in `folder`."""
         options = self.options
         runtime.seed(options.model.seed)
@@ -170,9 +170,9 @@ class _RelationRun:
             model.save_pretrained(folder)
         scores = self._score(model, loaders["test"])
         counts = {f"{split}_facts": len(found) for split, found in facts.items()}
-        lost = {f"{split}_several_tokens": found.several for split, found in facts.items()}
-        lost |= {f"{split}_no_candidates": found.outside for split, found in facts.items()}
-        return {**scores, **row, **counts, **lost, **describe(model, self.device), "method": config.method}
+        left_out = {f"{split}_several_tokens": found.several for split, found in facts.items()}
+        left_out |= {f"{split}_no_candidates": found.outside for split, found in facts.items()}
+        return {**scores, **row, **counts, **left_out, **describe(model, self.device), "method": config.method}
 
     def _configure(self, causal: bool) -> MethodConfig:
         config = self.options.config
@@ -205,7 +205,7 @@ class _RelationRun:
         options, training = self.options, self.options.training
         schedule = LearningRateSchedule(training.learning_rate, training.lr_scheduler_type, training.warmup_ratio)
         log = RunLog(folder / HISTORY_FILE, schedule, options.run.logging_steps)
-        best = BestPrompt(model, folder / BEST, "p_at_1", then="mrr", patience=training.early_stop)
+        best = BestPrompt(model, folder / BEST, "p_at_1", tie_breaker="mrr", patience=training.early_stop)
         score = partial(self._score, model, dev_loader)
         callbacks = [log, Evaluations(score, folder / EVALUATIONS_FILE, None, log, best)]
         trainer = make_trainer(model, train_loader, options, self.device, callbacks, schedule)
@@ -221,6 +221,6 @@ class _RelationRun:
 
 
 def _counts(relation: Relation, split: str, facts: Facts) -> str:
-    lost = [f"{facts.several} objects of several tokens left out"] if facts.several else []
-    lost += [f"{facts.outside} objects that are no candidates left out"] if facts.outside else []
-    return f"{relation.name}, {split}: {len(facts)} facts{''.join(f', {text}' for text in lost)}."
+    left_out = [f"{facts.several} objects of several tokens left out"] if facts.several else []
+    left_out += [f"{facts.outside} objects that are no candidates left out"] if facts.outside else []
+    return f"{relation.name}, {split}: {len(facts)} facts{''.join(f', {text}' for text in left_out)}."

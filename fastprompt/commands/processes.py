@@ -5,7 +5,7 @@ from typing import Any, TextIO
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend
 from fastprompt.launch import local
-from fastprompt.launch.world import place
+from fastprompt.launch.world import world
 from fastprompt.options.parsing import as_arguments
 from fastprompt.options.train import TrainOptions
 
@@ -19,11 +19,11 @@ def run_in_several(options: TrainOptions, given: dict[str, Any], results: TextIO
     Raises:
         ConfigError: a launcher has started another number.
     """
-    asked, started = options.hardware.num_processes or place().size, place().size
-    if options.data.task_name == "lama" and asked > 1:
+    count, started = options.hardware.num_processes or world().size, world().size
+    if options.data.task_name == "lama" and count > 1:
         raise ConfigError("lama trains a prompt for each relation, in one process; leave --num_processes off.")
-    if asked == started:
+    if count == started:
         return None
     if started > 1:
-        raise ConfigError(f"--num_processes is {asked}, and a launcher started {started}; leave it off.")
-    return local.run(backend(), asked, options.hardware.device, ["train", *as_arguments(given)], results)
+        raise ConfigError(f"--num_processes is {count}, and a launcher started {started}; leave it off.")
+    return local.run(backend(), count, options.hardware.device, ["train", *as_arguments(given)], results)

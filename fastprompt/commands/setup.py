@@ -13,7 +13,7 @@ from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, runtime
 from fastprompt.inference.reading import Reading, print_notes
 from fastprompt.inference.tasks import Task, find_task
-from fastprompt.launch.world import place
+from fastprompt.launch.world import world
 from fastprompt.models.auto import load_prompt_model
 from fastprompt.models.base import PromptModel
 from fastprompt.options.groups import ModelOptions
@@ -48,8 +48,8 @@ class Loaded:
     data: Encodable
 
 
-def choose_device(asked: str | None) -> str:
-    return asked or ("cuda" if runtime.has_gpu() else "cpu")
+def choose_device(device: str | None) -> str:
+    return device or ("cuda" if runtime.has_gpu() else "cpu")
 
 
 def require_prompt(options: ModelOptions) -> None:
@@ -153,7 +153,7 @@ def describe(model: PromptModel, device: str) -> dict[str, Any]:
         "fastnlp_version": version("fastNLP"),
         "fastprompt_version": version("fastprompt"),
         "device": device,
-        "num_processes": place().size,
+        "num_processes": world().size,
     }
 
 

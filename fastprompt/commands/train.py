@@ -115,11 +115,11 @@ def _load_splits(setup: Setup) -> _Splits:
     if run.do_predict:
         splits.test = load_split(setup, "test", label_names)
     if splits.train is not None and evaluation.selection_samples:
-        splits.train, splits.selection = _set_apart(splits.train, evaluation.selection_samples, model.seed)
+        splits.train, splits.selection = _hold_out(splits.train, evaluation.selection_samples, model.seed)
     return splits
 
 
-def _set_apart(data: TaskData, count: int, seed: int) -> tuple[TaskData, TaskData]:
+def _hold_out(data: TaskData, count: int, seed: int) -> tuple[TaskData, TaskData]:
     """(the other examples, `count` drawn ones)"""
     if count >= len(data):
         raise ConfigError(f"--selection_samples is {count}, and there are {len(data)} training examples in all.")
@@ -134,21 +134,21 @@ def train(options: TrainOptions) -> dict[str, Any]:
     Raises:
         Interrupted: at Ctrl-C, once what was trained so far is saved.
     """
-    asked, output = options.run, Path(options.run.output_dir).expanduser()
-    if not asked.do_train:
+    run, output = options.run, Path(options.run.output_dir).expanduser()
+    if not run.do_train:
         require_prompt(options.model)
     setup = Setup(options)
-    going_on = asked.do_train and asked.resume_from_checkpoint is not None
-    finished = json.loads((output / METRICS_FILE).read_bytes()) if going_on and _is_finished(output) else None
+    resuming = run.do_train and run.resume_from_checkpoint is not None
+    finished = json.loads((output / METRICS_FILE).read_bytes()) if resuming and _is_finished(output) else None
     if finished is None:
-        make_run_folder(output, RUN_FILES, asked.overwrite_output_dir or going_on)
+        make_run_folder(output, RUN_FILES, run.overwrite_output_dir or resuming)
     splits = _load_splits(setup)
-    request = request_of(options, splits.train) if asked.do_train else {}
+    request = request_of(options, splits.train) if run.do_train else {}
     if finished is not None and _is_same(setup, request, finished, output):
-        print(f"{output} holds a finished run; nothing is left to be done.", file=sys.stderr)
+        print(f"{output} holds a finished run; nothing is left to do.", file=sys.stderr)
         return finished
-    start = choose(asked.resume_from_checkpoint, output) if going_on else None
-    if going_on and start is None:
+    start = choose(run.resume_from_checkpoint, output) if resuming else None
+    if resuming and start is None:
         if finished is not None:
             raise CheckpointError(
                 f"{output} holds a finished run and no checkpoint, and so no state of its optimizer to go on from; "
@@ -161,14 +161,14 @@ def train(options: TrainOptions) -> dict[str, Any]:
     # Now, so that what cannot be evaluated is found before the training.
     scored = None if splits.evaluation is None else make_loader(setup, model, splits.evaluation)
     metrics: dict[str, Any] = {}
-    if asked.do_train:
+    if run.do_train:
         chosen_by = scored
         if options.evaluation.evaluation_strategy != "no" and splits.selection is not splits.evaluation:
             chosen_by = make_loader(setup, model, splits.selection)
         metrics = _fit(setup, model, _Training(splits.train, chosen_by, request, start, finished or {}))
-    if asked.do_eval:
+    if run.do_eval:
         metrics = {**score(setup, model, scored, output), "eval_samples": len(splits.evaluation), **metrics}
-    if asked.do_predict:  # last, for of several processes only the first does it, where it has the backbone whole
+    if run.do_predict:  # last, for of several processes only the first does it, where it has the backbone whole
         metrics["test_samples"] = len(splits.test)
         if is_first() or options.hardware.fsdp:
             predict_split(reading_of(options, model), splits.test, setup.device, output / PREDICTIONS_FILE)
@@ -198,11 +198,11 @@ def _is_same(setup: Setup, request: dict[str, Any], finished: dict[str, Any], ou
     """
     options, where = setup.options, f"{output} holds a finished run"
     if not options.model.is_prompt and prompt_file.is_prompt(output):
-        held, asked = prompt_file.peek(output), Checkpoint(options.model.model_name_or_path)
-        if held.fingerprint != asked.fingerprint:
+        saved, checkpoint = prompt_file.peek(output), Checkpoint(options.model.model_name_or_path)
+        if saved.fingerprint != checkpoint.fingerprint:
             raise ConfigError(
-                f"{where} with model_name_or_path {held.backbone_name}, now it is {asked.name}, whose "
-                f"weights are others; leave --resume_from_checkpoint off and choose another folder."
+                f"{where} with model_name_or_path {saved.backbone_name}, now it is {checkpoint.name}, whose "
+                f"weights differ; leave --resume_from_checkpoint off and choose another folder."
             )
     now = {"backend": backend(), **outcome_of(options), **request}
     return check_same(finished, now, where) is None
@@ -226,11 +226,11 @@ class _Training:
     finished: dict[str, Any]
 
 
-def _fit(setup: Setup, model: PromptModel, what: _Training) -> dict[str, Any]:
+def _fit(setup: Setup, model: PromptModel, plan: _Training) -> dict[str, Any]:
     """Train, save the prompt, and say what the training was like."""
     options, output = setup.options, Path(setup.options.run.output_dir).expanduser()
     training, evaluation = options.training, options.evaluation
-    loaded = make_loader(setup, model, what.data, shuffle=True)
+    loaded = make_loader(setup, model, plan.data, shuffle=True)
     schedule = LearningRateSchedule(training.learning_rate, training.lr_scheduler_type, training.warmup_ratio)
     log = RunLog(output / HISTORY_FILE, schedule, options.run.logging_steps)
     callbacks: list[Any] = [log]
@@ -240,27 +240,27 @@ def _fit(setup: Setup, model: PromptModel, what: _Training) -> dict[str, Any]:
     if evaluation.evaluation_strategy != "no":
         steps = evaluation.eval_steps if evaluation.evaluation_strategy == "steps" else None
         callbacks.append(
-            Evaluations(partial(score, setup, model, what.chosen_by), output / EVALUATIONS_FILE, steps, log, best)
+            Evaluations(partial(score, setup, model, plan.chosen_by), output / EVALUATIONS_FILE, steps, log, best)
         )
-    checkpoints = Checkpoints(what.request, options.run, output, log)
+    checkpoints = Checkpoints(plan.request, options.run, output, log)
     trainer = make_trainer(model, loaded.loader, options, setup.device, [*callbacks, checkpoints], schedule)
-    if what.start is not None:
-        trainer.load_checkpoint(what.start)
-        if what.finished and best is not None:
-            best.recover(output, what.finished["best_step"], trainer.global_forward_batches)
-        if what.finished and is_first():
+    if plan.start is not None:
+        trainer.load_checkpoint(plan.start)
+        if plan.finished and best is not None:
+            best.recover(output, plan.finished["best_step"], trainer.global_forward_batches)
+        if plan.finished and is_first():
             (output / METRICS_FILE).unlink()  # from here on the run is not finished
-        print(f"going on from {what.start}", file=sys.stderr)
+        print(f"resuming from {plan.start}", file=sys.stderr)
     try:
-        with _asked_to_end_by_sigterm(checkpoints):
+        with _stop_on_sigterm(checkpoints):
             trainer.run(catch_KeyboardInterrupt=False)
     except KeyboardInterrupt as stop:
         model.save_pretrained(output)
         raise Interrupted(
             f"Stopped at step {trainer.global_forward_batches}; the prompt so far is in {output}."
         ) from stop
-    facts: dict[str, Any] = {
-        "train_samples": len(what.data),
+    metrics: dict[str, Any] = {
+        "train_samples": len(plan.data),
         "steps": steps_taken(trainer),
         "train_seconds": round(log.train_seconds, 3),
         "samples_per_second": round(log.samples / log.train_seconds, 2),
@@ -268,22 +268,22 @@ def _fit(setup: Setup, model: PromptModel, what: _Training) -> dict[str, Any]:
     }
     if best is not None:
         best.restore()
-        facts |= {"best_step": best.step, "best_metric": best.metric, "best_chosen_on": _chosen_on(evaluation)}
+        metrics |= {"best_step": best.step, "best_metric": best.metric, "best_chosen_on": _chosen_on(evaluation)}
     model.save_pretrained(output)
-    return facts
+    return metrics
 
 
 @contextmanager
-def _asked_to_end_by_sigterm(checkpoints: Checkpoints) -> Iterator[None]:
+def _stop_on_sigterm(checkpoints: Checkpoints) -> Iterator[None]:
     """SIGTERM lets the step end, writes a checkpoint, and ends the run."""
     if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
         yield
         return
 
-    def ask(signum: int, frame: Any) -> None:
-        checkpoints.asked_to_end = True
+    def request_stop(signum: int, frame: Any) -> None:
+        checkpoints.stop_requested = True
 
-    before = signal.signal(signal.SIGTERM, ask)
+    before = signal.signal(signal.SIGTERM, request_stop)
     try:
         yield
     finally:

@@ -37,7 +37,7 @@ class Finished:
         if reported:
             return reported[-1]
         ended = f"ended by signal {-self.returncode}" if self.returncode < 0 else f"ended with status {self.returncode}"
-        return f"{ended}, last words: {printed[-1]}" if printed else f"{ended} without a word"
+        return f"{ended}, last line: {printed[-1]}" if printed else f"{ended} without a message"
 
 
 def run(backend: str, arguments: Sequence[str], on_line: Callable[[str], None] = lambda line: None) -> Finished:

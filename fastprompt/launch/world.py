@@ -7,11 +7,12 @@ from fastprompt.framework import BACKENDS, declaration
 
 
 @dataclass(frozen=True)
-class Place:
-    """A process's place among `size` processes that train together.
+class World:
+    """The processes that train together, and which of them this one is.
 
     Attributes:
-        rank: its number, from 0 on; `local_rank` on its machine.
+        rank: this process's number, from 0 on; `local_rank` on its machine.
+        size: how many processes there are.
         framework: whose launcher started it; None where none did.
     """
 
@@ -21,20 +22,20 @@ class Place:
     framework: str | None = None
 
 
-def place() -> Place:
-    """This process's place; one of its own where no launcher started it."""
+def world() -> World:
+    """What this process's launcher says; a world of one process where none started it."""
     for framework in BACKENDS:
         launcher = declaration(framework).launcher
         values = [os.environ.get(name, "") for name in (launcher.rank, launcher.size, launcher.local_rank)]
         if all(value.isdecimal() for value in values) and values[1] != "1":
             rank, size, local_rank = map(int, values)
-            return Place(rank, size, local_rank, framework)
-    return Place()
+            return World(rank, size, local_rank, framework)
+    return World()
 
 
 def is_first() -> bool:
     """Whether this is the process that writes files and prints for all."""
-    return place().rank == 0
+    return world().rank == 0
 
 
 def launcher_of(framework: str) -> str:

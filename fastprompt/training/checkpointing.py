@@ -1,4 +1,4 @@
-"""Checkpoints of a run: OUT/checkpoint-<step>, each there whole or not at all, and going on from one."""
+"""Checkpoints of a run: OUT/checkpoint-<step>, each written whole or not at all, and resuming from one."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ PREFIX = "checkpoint-"
 
 
 class Terminated(FastpromptError):
-    """A run that was asked to end, and wrote a checkpoint first."""
+    """A run that was stopped from outside, and wrote a checkpoint first."""
 
 
 class Checkpoints(Callback):
@@ -31,7 +31,7 @@ class Checkpoints(Callback):
         log: the run's, which refuses a loss that is no finite number.
 
     Attributes:
-        asked_to_end: set by whoever wants the run to end; the step goes to its end, and a checkpoint is written.
+        stop_requested: set from outside to end the run; the current step ends first, and a checkpoint is written.
     """
 
     def __init__(self, request: dict[str, Any], options: RunOptions, output: Path, log: RunLog) -> None:
@@ -42,7 +42,7 @@ class Checkpoints(Callback):
         self.every = (options.save_steps or 500) if options.save_strategy == "steps" else None
         self.epochs = options.save_strategy == "epoch"
         self.limit = options.save_total_limit
-        self.asked_to_end = False
+        self.stop_requested = False
         for left in output.glob(f".{PREFIX}*"):  # of a run that died while it wrote
             shutil.rmtree(left, ignore_errors=True)
 
@@ -56,19 +56,19 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: Any) -> None:
         step = trainer.global_forward_batches
-        if self._is_asked_to_end(trainer):
+        if self._is_stop_requested(trainer):
             folder = self.save(trainer)
             raise Terminated(
-                f"Ended at step {step}, as was asked; go on with --resume_from_checkpoint last ({folder})."
+                f"Stopped at step {step} as requested; go on with --resume_from_checkpoint last ({folder})."
             )
         if self.every and step % self.every == 0:
             self.save(trainer)
 
-    def _is_asked_to_end(self, trainer: Any) -> bool:
+    def _is_stop_requested(self, trainer: Any) -> bool:
         """Whether any process is; several agree on it at the steps at which they talk to each other anyway."""
         if trainer.driver.is_distributed() and trainer.global_forward_batches % self.log.every:
             return False
-        return any(trainer.driver.all_gather(self.asked_to_end, None))
+        return any(trainer.driver.all_gather(self.stop_requested, None))
 
     def on_train_epoch_end(self, trainer: Any) -> None:
         if self.epochs:
@@ -92,7 +92,7 @@ class Checkpoints(Callback):
             if folder.exists():
                 _remove(folder)
             unfinished.rename(folder)
-            _settle(self.output)
+            _sync_folder(self.output)
         except OSError as error:
             raise CheckpointError(f"{folder} cannot be written ({error.strerror}); earlier ones are whole.") from error
         finally:
@@ -103,15 +103,15 @@ class Checkpoints(Callback):
 
 
 def _remove(folder: Path) -> None:
-    """Take a checkpoint away at once: a kill in between leaves none that looks whole and is not."""
-    going = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(going, ignore_errors=True)
-    folder.rename(going)
-    shutil.rmtree(going, ignore_errors=True)
+    """Remove a checkpoint at once: a kill in between leaves none that looks whole and is not."""
+    removed = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(removed, ignore_errors=True)
+    folder.rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
-def _settle(directory: Path) -> None:
-    """Have the names in a folder on the disk before anything that follows."""
+def _sync_folder(directory: Path) -> None:
+    """Sync a folder to the disk, so that its names are there before anything that follows."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)

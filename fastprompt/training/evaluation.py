@@ -1,4 +1,4 @@
-"""Evaluations during the training, and the prompt that did best in them."""
+"""Evaluations during training, and the prompt that scored best in them."""
 
 import json
 import shutil
@@ -20,11 +20,11 @@ from fastNLP.core.utils.exceptions import EarlyStopException
 
 
 class BestPrompt:
-    """Keeps the prompt of the best evaluation so far in a folder of its own.
+    """Saves the prompt of the best evaluation so far in a folder of its own.
 
     Args:
         metric: the score that counts, the higher the better, but for "loss".
-        then: another that decides between two that are alike in it.
+        tie_breaker: another, which decides between two prompts that are equal in it.
         patience: the training ends after so many evaluations that are no better; None: it does not.
 
     Attributes:
@@ -33,27 +33,32 @@ class BestPrompt:
     """
 
     def __init__(
-        self, model: PromptModel, directory: Path, metric: str, then: str | None = None, patience: int | None = None
+        self,
+        model: PromptModel,
+        directory: Path,
+        metric: str,
+        tie_breaker: str | None = None,
+        patience: int | None = None,
     ) -> None:
         self.model = model
         self.directory = directory
         self.metric = metric
-        self.then = then
+        self.tie_breaker = tie_breaker
         self.patience = patience
         self.step: int | None = None
         self.scores: dict[str, float] = {}
         self._missed = 0
 
     def offer(self, step: int, scores: dict[str, float]) -> None:
-        """Keep the prompt as it is now where it did better than any before.
+        """Save the prompt as it is now if it scored better than any before.
 
         Raises:
             ConfigError: there is no such score.
-            EarlyStopException: fastNLP's, once `patience` is at its end.
+            EarlyStopException: fastNLP's, once `patience` has run out.
         """
         if self.metric not in scores:
             raise ConfigError(f"--metric_for_best_model is {self.metric!r}; there are {', '.join(scores)}.")
-        if self.step is None or self._worth(scores) > self._worth(self.scores):
+        if self.step is None or self._sort_key(scores) > self._sort_key(self.scores):
             self.step, self.scores, self._missed = step, scores, 0
             self.model.save_pretrained(self.directory)
             return
@@ -61,17 +66,17 @@ class BestPrompt:
         if self._missed == self.patience:
             raise EarlyStopException(f"{self._missed} evaluations in a row are no better than that at step {self.step}")
 
-    def _worth(self, scores: dict[str, float]) -> list[float]:
-        return [-scores[name] if name == "loss" else scores[name] for name in (self.metric, self.then) if name]
+    def _sort_key(self, scores: dict[str, float]) -> list[float]:
+        return [-scores[name] if name == "loss" else scores[name] for name in (self.metric, self.tie_breaker) if name]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"step": self.step, "scores": self.scores, "missed": self._missed}
 
-    def go_on_from(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.scores, self._missed = state["step"], state["scores"], state["missed"]
 
     def recover(self, finished: Path, best_step: int, at_step: int) -> None:
-        """Have the best prompt so far again for a finished run that goes on: its end took the folder away.
+        """Restore the folder of the best prompt so far for a finished run that trains on: its end removed it.
 
         Args:
             finished: the run's folder, with its prompt, its evaluations and its checkpoints.
@@ -117,7 +122,7 @@ class Evaluations(Callback):
     Args:
         score: evaluates, and gives the scores by name.
         every: steps between two evaluations; None evaluates at the end of every epoch.
-        log: the run's, whose clock stands still meanwhile.
+        log: the run's, which does not count the time of an evaluation as training.
         best: what is offered every evaluation.
     """
 
@@ -133,12 +138,12 @@ class Evaluations(Callback):
         self.lines = 0
 
     def on_save_checkpoint(self, trainer: Any) -> dict[str, Any]:
-        return {"lines": self.lines, "best": None if self.best is None else self.best.state()}
+        return {"lines": self.lines, "best": None if self.best is None else self.best.state_dict()}
 
     def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
         self.lines = states["lines"]
         if self.best is not None:
-            self.best.go_on_from(states["best"])
+            self.best.load_state_dict(states["best"])
 
     def on_train_begin(self, trainer: Any) -> None:
         reopen(self.file, self.lines).close()
@@ -161,10 +166,10 @@ class Evaluations(Callback):
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         self.lines += 1
-        told = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
-        print(f"evaluation at step {step}: {told}", file=sys.stderr, flush=True)
+        summary = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        print(f"evaluation at step {step}: {summary}", file=sys.stderr, flush=True)
         try:
             if self.best is not None:
                 self.best.offer(step, scores)
-        finally:  # the clock counts on where the training ends here, too
+        finally:  # training time counts on even where the training ends here
             self.log.leave_out(time.perf_counter() - started)

@@ -92,10 +92,10 @@ class ClipGradients(Callback):
         if hasattr(driver, "grad_scaler"):
             for optimizer in driver.optimizers:
                 driver.grad_scaler.unscale_(optimizer)
-        held = [(p, optim.gradient(p, driver.optimizers)) for p in tuned_by(driver)]
-        held = [(p, g) for p, g in held if g is not None]
-        norm = sum(ops.to_numpy((g * g).sum()).item() for _, g in held) ** 0.5
+        gradients = [(p, optim.gradient(p, driver.optimizers)) for p in tuned_by(driver)]
+        gradients = [(p, g) for p, g in gradients if g is not None]
+        norm = sum(ops.to_numpy((g * g).sum()).item() for _, g in gradients) ** 0.5
         if norm <= self.max_norm:
             return
-        for parameter, gradient in held:
+        for parameter, gradient in gradients:
             optim.set_gradient(parameter, gradient * (self.max_norm / (norm + 1e-6)), driver.optimizers)

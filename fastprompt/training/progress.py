@@ -20,14 +20,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def reopen(path: Path, lines: int) -> TextIO:
-    """A file to write on after its first lines; what stood after them is gone.
+    """A file opened to append after its first `lines` lines; what followed them is removed.
 
-    Of several processes the first gets it; what the others write goes nowhere.
+    Of several processes only the first writes to it; what the others write is discarded.
     """
     if not is_first():
         return Path(os.devnull).open("a")
-    kept = path.read_bytes().splitlines(keepends=True)[:lines] if lines and path.exists() else []
-    write_whole({path: b"".join(kept)})
+    head = path.read_bytes().splitlines(keepends=True)[:lines] if lines and path.exists() else []
+    write_whole({path: b"".join(head)})
     return path.open("a", encoding="utf-8")
 
 
@@ -37,7 +37,7 @@ def _of_first(losses: list[float]) -> list[float]:
 
 
 class RunLog(Callback):
-    """Counts and tells: loss, learning rate, samples per second, time left; those of all processes together.
+    """Counts and reports: loss, learning rate, samples per second, time left; those of all processes together.
 
     Args:
         history: file that gets one JSON line per logged step.
@@ -107,7 +107,7 @@ class RunLog(Callback):
     def on_train_batch_end(self, trainer: Any) -> None:
         self.steps = step = trainer.global_forward_batches
         if self.seconds_to_first_step is None:
-            ops.to_numpy(self.losses[-1])  # waits for frameworks that compute later
+            ops.to_numpy(self.losses[-1])  # waits for frameworks that compute asynchronously
             self.seconds_to_first_step = time.perf_counter() - self.started
         if step % self.every == 0 or step == trainer.n_batches:
             self._log(step, trainer.n_batches)
@@ -122,9 +122,9 @@ class RunLog(Callback):
         own = [float(x if isinstance(x, float) else ops.to_numpy(x).item()) for x in self.losses]
         losses = [sum(parts) for parts in zip(*self.driver.all_gather(own, None), strict=True)]
         self.losses = _of_first(losses)
-        for back, loss in zip(range(len(losses) - 1, -1, -1), losses, strict=True):
+        for age, loss in zip(range(len(losses) - 1, -1, -1), losses, strict=True):
             if not math.isfinite(loss):
-                raise TrainingError(f"The loss is {loss} at step {self.steps - back}; lower the learning rate.")
+                raise TrainingError(f"The loss is {loss} at step {self.steps - age}; lower the learning rate.")
         return losses
 
     def _log(self, step: int, total: int) -> None:
@@ -135,14 +135,18 @@ class RunLog(Callback):
         line = {"step": step, "loss": loss, "learning_rate": self.schedule.current}
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
-        passed = time.perf_counter() - self.started
-        rate = self.samples / passed
+        elapsed = time.perf_counter() - self.started
+        rate = self.samples / elapsed
         state = f"loss {loss:.4f}  lr {self.schedule.current:.2e}  {rate:.0f} samples/s"
         if self.bar is not None:
             self.bar.update(self.task, state=state)
         else:
-            left = int(passed * (total - step) / step)
-            print(f"step {step}/{total}  {state}  {left // 60}:{left % 60:02d} left", file=self.stream, flush=True)
+            remaining = int(elapsed * (total - step) / step)
+            print(
+                f"step {step}/{total}  {state}  {remaining // 60}:{remaining % 60:02d} left",
+                file=self.stream,
+                flush=True,
+            )
 
     def on_train_end(self, trainer: Any) -> None:
         self.train_seconds = time.perf_counter() - self.started

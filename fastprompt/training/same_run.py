@@ -7,7 +7,7 @@ from typing import Any
 
 from fastprompt.data.tasks import TaskData
 from fastprompt.errors import ConfigError
-from fastprompt.launch.world import place
+from fastprompt.launch.world import world
 from fastprompt.options.groups import OPTIONS
 from fastprompt.options.train import TrainOptions
 from fastprompt.saving.prompt_file import TENSOR_FILE
@@ -19,7 +19,7 @@ _OUTCOME = ("do_eval", "do_predict", "n_best_size", "max_answer_length", "null_s
 def request_of(options: TrainOptions, data: TaskData) -> dict[str, Any]:
     """What the numbers of a training on `data` depend on, flat: options, examples, and the prompt it starts from."""
     found = options.numbers()
-    batch = found.pop("per_device_train_batch_size") * place().size  # however many processes share it
+    batch = found.pop("per_device_train_batch_size") * world().size  # however many processes share it
     start = None
     if options.model.is_prompt:
         tensors = Path(options.model.model_name_or_path).expanduser() / TENSOR_FILE

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastprompt.errors import BackendError
 from fastprompt.framework import backend, driver, runtime
-from fastprompt.launch.world import launcher_of, place
+from fastprompt.launch.world import launcher_of, world
 from fastprompt.metrics.loss import MeanLoss
 from fastprompt.options.train import TrainOptions
 from fastprompt.training.optimization import AdamW, ClipGradients, LearningRateSchedule
@@ -34,7 +34,7 @@ def get_driver(model: Any, device: str = "cpu", fsdp: bool = False, fp16: bool =
             f"device is {device!r}; each of several devices has a process of its own, which asks for 'cuda': start "
             f"them with {launcher_of(backend())}, or with fastprompt train --num_processes."
         )
-    if (started := place().framework) not in (None, backend()):
+    if (started := world().framework) not in (None, backend()):
         raise BackendError(
             f"{launcher_of(started)} started this process, which runs on {backend()}; "
             f"start it with {launcher_of(backend())}."
@@ -52,7 +52,7 @@ class SeededSteps(Callback):
 
     def on_train_batch_begin(self, trainer: Any, batch: Any, indices: Any) -> None:
         # 7919 apart: every process draws its own.
-        runtime.seed((self.seed * 1_000_003 + trainer.global_forward_batches + 7919 * place().rank) % 2**31)
+        runtime.seed((self.seed * 1_000_003 + trainer.global_forward_batches + 7919 * world().rank) % 2**31)
 
 
 def make_trainer(

@@ -22,8 +22,8 @@ prterun detected that one or more processes exited with non-zero status,
     ("line", "reason"),
     [
         ("fastprompt: there is no file", "there is no file"),
-        ("dull words", "ended with status 1, last words: dull words"),
-        ("", "ended with status 1 without a word"),
+        ("dull words", "ended with status 1, last line: dull words"),
+        ("", "ended with status 1 without a message"),
     ],
 )
 def test_a_process_that_fails_before_the_first_has_spoken_is_reported_in_one_line(monkeypatch, line, reason):

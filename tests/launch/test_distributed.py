@@ -16,7 +16,7 @@ from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.errors import BackendError
 from fastprompt.launch import local
 from fastprompt.launch.subprocesses import environment
-from fastprompt.launch.world import launcher_of, place
+from fastprompt.launch.world import launcher_of, world
 from fastprompt.metrics.loss import MeanLoss
 
 import numpy
@@ -129,7 +129,7 @@ def test_one_process_goes_on_where_two_stopped(command, long_task, one, two, tmp
         *(*long_task, "--per_device_train_batch_size", "12", "--output_dir", folder),
         *("--resume_from_checkpoint", "last"),
     )
-    assert b"going on from" in done.stderr
+    assert b"resuming from" in done.stderr
     assert_same_run(folder, one)
 
 
@@ -312,7 +312,7 @@ def test_a_list_of_devices_is_refused_and_the_launcher_named(tiny):
 
 def test_the_scheduler_that_names_a_rank_alone_starts_no_processes(monkeypatch):
     monkeypatch.setenv("RANK", "3")
-    assert place().size == 1
+    assert world().size == 1
 
 
 def shares(size, count, batch_size, **options):

@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_and_ends_as_the_whole_one(command, train_here, tas
     assert status == -signal.SIGKILL
     assert "starting from the beginning" in told
     done = command("train", *arguments)
-    assert b"going on from" in done.stderr
+    assert b"resuming from" in done.stderr
     assert_same_run(tmp_path, whole)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 # Drawn in this order, from the widest at the bottom to the most broken on top: where curves agree, all of them show.
-LINES = {name: declaration(name).line for name in BACKENDS}
+LINES = {name: declaration(name).line_style for name in BACKENDS}
 
 
 @dataclass(frozen=True)
