@@ -211,7 +211,7 @@ class ShallowConfig(MethodConfig):
         return 0 if self.num_pseudo else self.length
 
     def _check_length(self, name: str, default: int = 20) -> None:
-        """Settle the option `name`, the prompt's length: what is given, the template's, or `default`."""
+        """Set the option `name`, the prompt's length, to what is given, the template's, or `default`."""
         if getattr(self, name) is None:
             setattr(self, name, self.num_pseudo or default)
         whole_number(name, getattr(self, name))

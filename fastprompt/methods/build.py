@@ -5,12 +5,12 @@ from typing import Any
 
 from fastprompt.methods.base import DeepConfig, MethodConfig
 from fastprompt.methods.deep import StoredPrefix, for_parts
-from fastprompt.methods.prompt import Prompt, Site
+from fastprompt.methods.prompt import BuildContext, Prompt
 from fastprompt.methods.registry import prompt_module
 from fastprompt.methods.shallow import StoredEmbedding
 
 
-def make_prompt(config: MethodConfig, site: Site, collapsed: bool) -> Prompt | None:
+def make_prompt(config: MethodConfig, context: BuildContext, collapsed: bool) -> Prompt | None:
     """The prompt of a method; None where it has none.
 
     Args:
@@ -23,11 +23,11 @@ def make_prompt(config: MethodConfig, site: Site, collapsed: bool) -> Prompt | N
     if not config.has_prompt:
         return None
     if collapsed:
-        return _stored(config, site)
-    return import_module(prompt_module(config)).make_prompt(config, site)
+        return _stored(config, context)
+    return import_module(prompt_module(config)).make_prompt(config, context)
 
 
-def _stored(config: Any, site: Site) -> Prompt:
+def _stored(config: Any, context: BuildContext) -> Prompt:
     if isinstance(config, DeepConfig):
-        return for_parts(config, site, lambda shape, _: StoredPrefix(config, shape))
-    return StoredEmbedding(config, site.backbone.geometry.embedding_size)
+        return for_parts(config, context, lambda shape, _: StoredPrefix(config, shape))
+    return StoredEmbedding(config, context.backbone.geometry.embedding_size)

@@ -82,7 +82,7 @@ def _in_order(names: dict[Any, Any]) -> list[Any]:
     return found[0]
 
 
-def check_init(init: str, text: str | None, known: tuple[str, ...]) -> None:
-    one_of("init", init, known)
+def check_init(init: str, text: str | None, allowed: tuple[str, ...]) -> None:
+    one_of("init", init, allowed)
     if (init == "text") != bool(text):
         raise ConfigError("init_text goes with init='text', and init='text' needs it.")

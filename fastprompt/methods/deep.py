@@ -7,7 +7,7 @@ from fastprompt.backbones.prefix import Prefix
 from fastprompt.framework import nn, ops
 from fastprompt.methods.base import DeepConfig
 from fastprompt.methods.layout import from_chunks, to_chunks
-from fastprompt.methods.prompt import Prompt, Site
+from fastprompt.methods.prompt import BuildContext, Prompt
 
 import numpy
 
@@ -116,7 +116,7 @@ class PrefixParts(Prompt):
 
 
 def for_parts(
-    config: DeepConfig, site: Site, make: Callable[[tuple[int, int, int], str], DeepPrompt]
+    config: DeepConfig, context: BuildContext, make: Callable[[tuple[int, int, int], str], DeepPrompt]
 ) -> DeepPrompt | PrefixParts:
     """The deep prompt of a backbone, or those of an encoder-decoder's parts.
 
@@ -124,6 +124,6 @@ def for_parts(
         make: prefix_shape, name -> a prompt; the name seeds its initial values.
     """
     if not config.prefix_parts:
-        return make(site.backbone.prefix_shape, "prefix")
-    shapes = site.backbone.prefix_shapes
+        return make(context.backbone.prefix_shape, "prefix")
+    shapes = context.backbone.prefix_shapes
     return PrefixParts({part: make(shapes[part], f"prefix.{part}") for part in config.prefix_parts})

@@ -1,4 +1,4 @@
-"""The flat layouts in which tools keep a deep prefix, and the prompt file's.
+"""The flat layouts in which tools store a deep prefix, and the prompt file's.
 
 A row per position holds 2 * layers * heads_kv * head_dim numbers. In "chunks" each layer's key stands before its value
 (K0, V0, K1, V1, ...: P-Tuning v2 and PEFT split the axis of layers into chunks of two); in "halves" all keys stand

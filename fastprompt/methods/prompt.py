@@ -1,4 +1,4 @@
-"""What every prompt module does, and where one is built."""
+"""What every prompt module does, and what one is built from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Prompt(nn.Module):
         Args:
             inputs: the batch: input_ids (B, T), attention_mask (B, T), and token_type_ids (B, T) where it has them.
             pseudo_tokens: (B, T), where a template has the prompt among its words: which pseudo token stands at a
-                place, counted from 1, and 0 for the others.
+                position, counted from 1, and 0 for the others.
 
         Raises:
             DataError: pseudo_tokens are missing.
@@ -36,8 +36,8 @@ class Prompt(nn.Module):
 
 
 @dataclass
-class Site:
-    """Where a prompt is built.
+class BuildContext:
+    """What a prompt is built from.
 
     Args:
         backbone: a loaded backbone; its sizes, and for some initial values its weights, are read.

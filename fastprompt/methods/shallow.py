@@ -76,6 +76,6 @@ def fill_in(words: Any, prompt: Any, pseudo_tokens: Any) -> Any:
     length, batch = prompt.shape[0], words.shape[0]
     numbers = ops.reshape(ops.arange(length, like=pseudo_tokens) + 1, (1, 1, length))
     chosen = ops.cast_like(ops.reshape(pseudo_tokens, (batch, -1, 1)) == numbers, words)  # (B, T, length)
-    kept = ops.cast_like(ops.reshape(pseudo_tokens == 0, (batch, -1, 1)), words)
+    is_word = ops.cast_like(ops.reshape(pseudo_tokens == 0, (batch, -1, 1)), words)
     # A product with ones and zeros is a gather whose gradient every framework has, and has alike.
-    return words * kept + ops.linear(chosen, ops.transpose(ops.cast_like(prompt, words), (1, 0)))
+    return words * is_word + ops.linear(chosen, ops.transpose(ops.cast_like(prompt, words), (1, 0)))

@@ -57,9 +57,9 @@ class EntityF1(GatheredMetric):
         """
         pred, target = ops.to_numpy(pred), ops.to_numpy(target)
         unread = [()] * len(pred) if unread_tags is None else ops.to_numpy(unread_tags).tolist()
-        for row, wanted, missed in zip(pred, target, unread, strict=True):
-            counted = wanted != IGNORE_INDEX
-            tags = [[self.label_names[i] for i in x[counted]] for x in (row, wanted)]
+        for row, labels, missed in zip(pred, target, unread, strict=True):
+            counted = labels != IGNORE_INDEX
+            tags = [[self.label_names[i] for i in x[counted]] for x in (row, labels)]
             for word, tag in enumerate(missed):
                 if tag not in (READ, IGNORE_INDEX):
                     tags[0].insert(word, "O")

@@ -11,13 +11,13 @@ from fastNLP import Metric
 
 
 class GatheredMetric(Metric):
-    """A fastNLP metric that keeps one row per example and scores the rows of all processes together.
+    """A fastNLP metric that collects one row per example and scores the rows of all processes together.
 
     Neither a correlation nor F1 is a sum of what the examples contribute, and fastNLP's own elements are sums, in
     float32. A process that got no example takes part too.
 
     Attributes:
-        rows: what `update` keeps, picklable, one per example.
+        rows: what `update` collects, picklable, one per example.
     """
 
     def __init__(self) -> None:

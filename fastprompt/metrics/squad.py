@@ -47,7 +47,7 @@ def _f1(predicted: list[str], gold: list[str], version_2: bool) -> float:
 
 
 def gold_answers(question: SquadQuestion, version_2: bool) -> list[str]:
-    """What a prediction is held against; [""] for a question without an answer.
+    """What a prediction is compared with; [""] for a question without an answer.
 
     SQuAD 2.0's script leaves out gold answers of which normalisation leaves nothing.
     """

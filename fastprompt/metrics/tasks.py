@@ -23,7 +23,7 @@ class Scores:
 
     Attributes:
         main: the one by which prompts are chosen.
-        make: the metrics, given the evaluation set and what `task_metrics` calls `answering`.
+        make: the metrics, given the evaluation set and what `task_metrics` calls `qa_options`.
     """
 
     main: str
@@ -32,19 +32,19 @@ class Scores:
 
 def _each(**kinds: Callable[[], Metric]) -> Scores:
     """Scores that need to know nothing of the data; the first is the main one."""
-    return Scores(next(iter(kinds)), lambda data, **answering: {name: kind() for name, kind in kinds.items()})
+    return Scores(next(iter(kinds)), lambda data, **qa_options: {name: kind() for name, kind in kinds.items()})
 
 
 _ACCURACY = _each(accuracy=Accuracy)
 _REGRESSION = _each(pearson=Pearson, spearman=Spearman)
-_ENTITIES = Scores("entity_f1", lambda data, **answering: {"entity_f1": EntityF1(data.label_names)})
+_ENTITIES = Scores("entity_f1", lambda data, **qa_options: {"entity_f1": EntityF1(data.label_names)})
 
 # Sources of GLUE's and SuperGLUE's: Wang et al., 2018 and 2019.
 _TASKS: dict[str, Scores] = {
-    "qa": Scores("f1", lambda data, **answering: {"squad": SquadScores(data, **answering)}),
+    "qa": Scores("f1", lambda data, **qa_options: {"squad": SquadScores(data, **qa_options)}),
     "ner": _ENTITIES,
     "srl": _ENTITIES,
-    "instruction": Scores("loss", lambda data, **answering: {"perplexity": Perplexity()}),
+    "instruction": Scores("loss", lambda data, **qa_options: {"perplexity": Perplexity()}),
     "regression": _REGRESSION,
 }
 _DATASETS: dict[tuple[str, str | None], Scores] = {
@@ -53,7 +53,7 @@ _DATASETS: dict[tuple[str, str | None], Scores] = {
     ("glue", "qqp"): _each(accuracy=Accuracy, f1=F1),
     ("glue", "stsb"): _REGRESSION,
     ("superglue", "cb"): _each(accuracy=Accuracy, f1=partial(F1, average="macro")),
-    ("superglue", "multirc"): Scores("f1", lambda data, **answering: {"multirc": MultiRC()}),
+    ("superglue", "multirc"): Scores("f1", lambda data, **qa_options: {"multirc": MultiRC()}),
 }
 
 
@@ -62,13 +62,13 @@ def scores_of(task_name: str, dataset_name: str | None = None) -> Scores:
     return _DATASETS.get((task_name, dataset_name)) or _TASKS.get(task_name, _ACCURACY)
 
 
-def task_metrics(task_name: str, dataset_name: str | None, data: Any, **answering: Any) -> dict[str, Metric]:
+def task_metrics(task_name: str, dataset_name: str | None, data: Any, **qa_options: Any) -> dict[str, Metric]:
     """Metrics for `Trainer(metrics=...)` and `Evaluator(metrics=...)`; but for "qa" the main score comes first.
 
     Args:
         task_name, dataset_name: as `load_task` takes them.
         data: the evaluation set that it returned, whose tags say what is scored; for "qa" the `SquadWindows` that were
             made of it.
-        answering: "qa"'s n_best_size, max_answer_length and null_threshold; see `SquadScores`.
+        qa_options: "qa"'s n_best_size, max_answer_length and null_threshold; see `SquadScores`.
     """
-    return scores_of(task_name, dataset_name).make(data, **answering)
+    return scores_of(task_name, dataset_name).make(data, **qa_options)

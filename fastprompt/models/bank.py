@@ -23,7 +23,7 @@ class PromptBank(nn.Module):
         self.checkpoint = checkpoint
         self.backbone = load_backbone(checkpoint, hidden_dropout_prob=0.0)
         self.models = nn.ModuleList()
-        self._places: dict[str, int] = {}
+        self._index: dict[str, int] = {}
 
     @classmethod
     def from_pretrained(cls, prompts: Mapping[str, str | Path], *, backbone: str | Path | None = None) -> "PromptBank":
@@ -46,7 +46,7 @@ class PromptBank(nn.Module):
 
     def add(self, name: str, directory: str | Path) -> None:
         """Load one more prompt; raises what `from_pretrained` raises."""
-        if name in self._places:
+        if name in self._index:
             raise ConfigError(f"This bank has a prompt {name!r} already; give the one in {directory} another name.")
         saved = prompt_file.read_prompt(directory)
         saved.check_task(PromptForSequenceClassification.task)
@@ -77,22 +77,22 @@ class PromptBank(nn.Module):
             nn.move(model, nn.device_of(self.backbone))
             self.models.append(model)
             self.eval()
-        self._places[name] = len(self._places)  # last: other threads may be asking meanwhile
+        self._index[name] = len(self._index)  # last: other threads may be using the bank meanwhile
 
     @property
     def names(self) -> list[str]:
         """The prompts' names, in the order in which they were added."""
-        return list(self._places)
+        return list(self._index)
 
     @property
     def label_names(self) -> dict[str, list[str]]:
         """Every prompt's label names, in order of their indices."""
-        return {name: self._model(name).label_names for name in self._places}
+        return {name: self._model(name).label_names for name in self._index}
 
     def _model(self, name: str) -> PromptForSequenceClassification:
-        if name not in self._places:
-            raise ConfigError(f"This bank has no prompt {name!r}; it holds {', '.join(self._places)}.")
-        return self.models[self._places[name]]
+        if name not in self._index:
+            raise ConfigError(f"This bank has no prompt {name!r}; it holds {', '.join(self._index)}.")
+        return self.models[self._index[name]]
 
     def forward(
         self,
@@ -104,7 +104,7 @@ class PromptBank(nn.Module):
     ) -> ModelOutput:
         """Classify a batch, all rows by one prompt or each row by its own, in one pass through the backbone.
 
-        Several threads may ask a bank at once; under jittor they are answered in turn.
+        Several threads may call a bank at once; under jittor they run in turn.
 
         Args:
             input_ids: (B, T) token ids; attention_mask: (B, T), 1 for real tokens; token_type_ids: (B, T).
@@ -121,9 +121,9 @@ class PromptBank(nn.Module):
         with runtime.one_thread():
             if isinstance(prompts, str):
                 return self._model(prompts)(*inputs)
-            return ModelOutput(None, self._mixed(list(prompts), inputs))
+            return ModelOutput(None, self._forward_mixed(list(prompts), inputs))
 
-    def _mixed(self, prompts: list[str], inputs: tuple[Any, Any, Any]) -> list[Any]:
+    def _forward_mixed(self, prompts: list[str], inputs: tuple[Any, Any, Any]) -> list[Any]:
         """The logits of every row, by its own prompt."""
         batch = inputs[0].shape[0]
         if len(prompts) != batch:
@@ -143,8 +143,8 @@ class PromptBank(nn.Module):
             mask = part["attention_mask"]
             states = last[start : start + len(rows), : mask.shape[1]]
             found = model.head(model.pool(states, mask))  # (rows of this prompt, its num_labels)
-            for place, row in enumerate(rows):
-                logits[row] = found[place]
+            for index, row in enumerate(rows):
+                logits[row] = found[index]
             start += len(rows)
         return logits
 
@@ -182,8 +182,8 @@ def _merge_prefixes(
     merged = []
     for prefix, rows in zip(prefixes, counts, strict=True):
         if prefix is None:
-            nothing = ops.zeros((layers, rows, heads, length, width), like=like)
-            merged.append((nothing, nothing, ops.zeros((rows, length), like=like)))
+            empty = ops.zeros((layers, rows, heads, length, width), like=like)
+            merged.append((empty, empty, ops.zeros((rows, length), like=like)))
         else:
             shape = (layers, rows, heads, prefix.length, width)
             key, value = (_pad(ops.expand(x, shape), length, axis=3) for x in (prefix.key, prefix.value))

@@ -11,7 +11,7 @@ from fastprompt.methods.build import make_prompt
 from fastprompt.methods.checks import label_names as in_order
 from fastprompt.methods.checks import whole_number
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
-from fastprompt.methods.prompt import Site
+from fastprompt.methods.prompt import BuildContext
 from fastprompt.methods.registry import check_config
 from fastprompt.models import inputs, saving, trainable
 from fastprompt.models.first_step import check_first_step
@@ -20,7 +20,7 @@ from fastprompt.models.heads import make_head
 from fastprompt.models.indices import check_batch, check_indices
 from fastprompt.models.outputs import Outputs, label_names_of
 from fastprompt.models.pooling import pool
-from fastprompt.models.requirements import check_positions, settle
+from fastprompt.models.requirements import check_positions, resolve_config
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.saving import prompt_file
@@ -46,9 +46,9 @@ class PromptModel(nn.Module):
         bf16: whether the backbone is in bfloat16.
         text_settings: how its texts became tokens (max_seq_length, ...), as the dataloader that trained it says; a
             prompt file stores them.
-        first_step_checked: whether its first training step has looked at the prompt's gradient.
+        first_step_checked: whether its first training step has checked the prompt's gradient.
         vocabulary_size: how many words its backbone has embeddings of.
-        indices_checked: whether a batch's indices were looked at.
+        indices_checked: whether a batch's indices were checked.
     """
 
     task: ClassVar[str]
@@ -70,7 +70,7 @@ class PromptModel(nn.Module):
         collapsed: bool = False,
     ) -> None:
         super().__init__()
-        self.method_config = settle(type(self), config, checkpoint)
+        self.method_config = resolve_config(type(self), config, checkpoint)
         check_positions(self.method_config, backbone)
         self.label_names, self.problem_type = outputs
         self.num_labels = len(self.label_names)
@@ -79,8 +79,8 @@ class PromptModel(nn.Module):
         self.head = self.make_head()
         self.fresh = initialise_head(self.head, checkpoint, backbone.geometry.initializer_range, seed)
         self.has_encoder = config.has_encoder and not collapsed
-        site = Site(backbone, lambda text: load_tokenizer(checkpoint.directory).plain_ids(text), seed)
-        self.prompt = make_prompt(self.method_config, site, collapsed)
+        context = BuildContext(backbone, lambda text: load_tokenizer(checkpoint.directory).plain_ids(text), seed)
+        self.prompt = make_prompt(self.method_config, context, collapsed)
         trainable.freeze(self)
         self._sizes = {name: int(numpy.prod(tuple(p.shape))) for name, p in self.named_tensors().items()}
         self.text_settings = {}
@@ -119,12 +119,12 @@ class PromptModel(nn.Module):
                 "multi_label_classification" or "regression". None: a regression where num_labels is 1, else the first.
             backbone: where the backbone of a saved prompt lies, if not where its file says.
             seed: seeds the initial values of prompt and head.
-            bf16: keep a frozen backbone in bfloat16; prompt and head stay in float32.
+            bf16: hold a frozen backbone in bfloat16; prompt and head stay in float32.
             load_in_8bit, load_in_4bit: keep a frozen backbone's linear layers in so many bits (torch, bitsandbytes).
             gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
             portable: on torch, take the portable definition instead of the stock transformers model.
             hidden_dropout_prob: dropout of hidden states, prefix and head. None: 0 where the backbone is frozen, for
-                there it only blurs the prompt's gradient, else the checkpoint's rates.
+                there it only adds noise to the prompt's gradient, else the checkpoint's rates.
             attention_probs_dropout_prob: replaces the checkpoint's rate for attention probabilities.
 
         Raises:
@@ -167,7 +167,7 @@ class PromptModel(nn.Module):
         if gradient_checkpointing:
             loaded.gradient_checkpointing = True
         model = cls(checkpoint, loaded, config, outputs, seed=seed, collapsed=saved is not None and saved.collapsed)
-        model._shrink_backbone(bf16, 8 if load_in_8bit else 4 if load_in_4bit else None)
+        model._reduce_precision(bf16, 8 if load_in_8bit else 4 if load_in_4bit else None)
         if saved is not None:
             model.load_tuned(saved)
         return model
@@ -201,7 +201,7 @@ class PromptModel(nn.Module):
         """
         return trainable.in_base_model(self, name) and name not in self.fresh
 
-    def _shrink_backbone(self, bf16: bool, bits: int | None) -> None:
+    def _reduce_precision(self, bf16: bool, bits: int | None) -> None:
         if self.method_config.tunes_backbone and (bf16 or bits):
             named = f"load_in_{bits}bit" if bits else "bf16"
             raise ConfigError(
@@ -283,7 +283,7 @@ class PromptModel(nn.Module):
         return ops.argmax(logits, axis=-1)
 
     def check_indices(self, batch: dict[str, numpy.ndarray]) -> None:
-        """Look at a batch as `PadBatch` makes it; `make_dataloader(..., model=...)` does, at all its data.
+        """Check a batch as `PadBatch` makes it; `make_dataloader(..., model=...)` does so with all its data.
 
         Raises:
             DataError: a token, token type, label or position has no row in the model.

@@ -5,14 +5,14 @@ from typing import Any
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.models.inputs import position_ids
-from fastprompt.models.language_model import LanguageModel, Reader
+from fastprompt.models.language_model import IncrementalDecoder, LanguageModel
 from fastprompt.models.outputs import ModelOutput
 
 import numpy
 
 
-class CausalReader(Reader):
-    """Reads a text and what is written after it."""
+class CausalDecoder(IncrementalDecoder):
+    """Decodes what follows a text."""
 
     def __init__(self, model: "LanguageModel", like: Any) -> None:
         super().__init__(model, like)
@@ -24,8 +24,8 @@ class CausalReader(Reader):
             return self._inputs
         inputs = {name: value for name, value in self._inputs.items() if name == "prefix"}
         inputs |= {"input_ids": ids, "attention_mask": ops.cat([self._inputs["attention_mask"], mask], axis=1)}
-        places = position_ids(self._model, inputs, ids)
-        self._inputs = inputs | {name: x[:, -ids.shape[1] :] for name, x in places.items()}
+        positions = position_ids(self._model, inputs, ids)
+        self._inputs = inputs | {name: x[:, -ids.shape[1] :] for name, x in positions.items()}
         return self._inputs
 
 
@@ -51,8 +51,8 @@ class PromptForCausalLM(LanguageModel):
 
         Args:
             input_ids: (B, T) token ids; attention_mask: (B, T), 1 for real tokens, padding on either side.
-            labels: (B, T), what stands at each place, or -100 where that is not to be learnt. With them the output has
-                the mean cross entropy as its loss, every label held against the logits of the place before it.
+            labels: (B, T), the token at each position, or -100 where it is not to be learnt. With them the output has
+                the mean cross entropy as its loss, every label being predicted by the position before it.
             only_targets: compute no others: the logits are (N, vocab_size), of the N labels in their order.
         """
         read = self.read(input_ids, attention_mask, labels, output_hidden_states)
@@ -65,12 +65,12 @@ class PromptForCausalLM(LanguageModel):
 
     def _start(
         self, ids: numpy.ndarray, mask: numpy.ndarray, like: Any, max_new_tokens: int
-    ) -> tuple[CausalReader, numpy.ndarray, numpy.ndarray]:
+    ) -> tuple[CausalDecoder, numpy.ndarray, numpy.ndarray]:
         if not mask[:, -1].all():
-            raise DataError("Rows are padded behind their texts; pad them in front, where nothing is generated.")
+            raise DataError("Rows are padded after their texts; pad them in front, where nothing is generated.")
         if self.max_length is not None and ids.shape[1] + max_new_tokens - 1 > self.max_length:
             raise ConfigError(
                 f"{ids.shape[1]} tokens and {max_new_tokens} new ones are more than the {self.max_length} that the "
                 f"backbone's positions leave room for; lower max_new_tokens."
             )
-        return CausalReader(self, like), ids, mask
+        return CausalDecoder(self, like), ids, mask

@@ -1,4 +1,4 @@
-"""A look at the prompt's gradient at the first training step, so that none silently does not train."""
+"""A check of the prompt's gradient at the first training step, so that no prompt silently does not train."""
 
 from typing import Any
 

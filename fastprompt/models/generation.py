@@ -1,4 +1,4 @@
-"""Text written token by token: read on with kept keys and values, and chosen greedily or by draws of NumPy's, which are
+"""Text written token by token: with cached keys and values, and chosen greedily or sampled with NumPy, which draws
 the same under every framework."""
 
 from collections.abc import Callable, Sequence
@@ -17,38 +17,38 @@ def check_options(max_new_tokens: int, temperature: float, top_k: int, top_p: fl
         )
 
 
-def write(
-    read: Callable[[numpy.ndarray, numpy.ndarray], numpy.ndarray],
+def generate_tokens(
+    next_logits: Callable[[numpy.ndarray, numpy.ndarray], numpy.ndarray],
     ids: numpy.ndarray,
     mask: numpy.ndarray,
     choose: Callable[[numpy.ndarray], numpy.ndarray],
     max_new_tokens: int,
-    ends: Sequence[int],
-    pad: int,
+    eos_token_ids: Sequence[int],
+    pad_token_id: int,
     forced: dict[int, int],
 ) -> numpy.ndarray:
     """ids (B, T) and what follows them, until every row has ended or `max_new_tokens` are written.
 
     Args:
-        read: tokens that were not read yet and their mask, (B, T) -> scores of the next (B, vocab_size).
-        choose: scores (B, vocab_size) -> tokens (B,).
-        ends: the tokens that end a row; `pad` fills ended ones.
-        forced: what the n-th token that is written must be, by n.
+        next_logits: tokens that were not read yet and their mask, (B, T) -> logits of the next one (B, vocab_size).
+        choose: logits (B, vocab_size) -> tokens (B,).
+        eos_token_ids: the tokens that end a row; `pad_token_id` fills ended ones.
+        forced: {n: what the n-th token that is written must be}.
     """
-    going = numpy.ones(len(ids), dtype=bool)
-    logits = read(ids, mask)
+    unfinished = numpy.ones(len(ids), dtype=bool)
+    logits = next_logits(ids, mask)
     for written in range(1, max_new_tokens + 1):
-        chosen = numpy.where(going, forced.get(written, choose(logits)), pad)
+        chosen = numpy.where(unfinished, forced.get(written, choose(logits)), pad_token_id)
         ids = numpy.concatenate([ids, chosen[:, None]], axis=1)
-        seen = going[:, None].astype("int64")  # an ended row is read no further
-        going &= ~numpy.isin(chosen, ends)
-        if written == max_new_tokens or not going.any():
+        seen = unfinished[:, None].astype("int64")  # an ended row is read no further
+        unfinished &= ~numpy.isin(chosen, eos_token_ids)
+        if written == max_new_tokens or not unfinished.any():
             break
-        logits = read(chosen[:, None], seen)
+        logits = next_logits(chosen[:, None], seen)
     return ids
 
 
-def sample(logits: numpy.ndarray, top_k: int, top_p: float, draw: numpy.random.Generator) -> numpy.ndarray:
+def sample(logits: numpy.ndarray, top_k: int, top_p: float, rng: numpy.random.Generator) -> numpy.ndarray:
     """(B,) tokens drawn from logits (B, vocab_size)."""
     order = numpy.argsort(-logits, axis=1, kind="stable")
     ranked = numpy.take_along_axis(logits, order, axis=1).astype("float64")
@@ -57,6 +57,6 @@ def sample(logits: numpy.ndarray, top_k: int, top_p: float, draw: numpy.random.G
         weights[:, top_k:] = 0
     weights /= weights.sum(axis=1, keepdims=True)
     weights *= numpy.cumsum(weights, axis=1) - weights < top_p
-    reached = numpy.cumsum(weights, axis=1)
-    places = (reached < draw.random((len(logits), 1)) * reached[:, -1:]).sum(axis=1)
-    return numpy.take_along_axis(order, places[:, None], axis=1)[:, 0]
+    cumulative = numpy.cumsum(weights, axis=1)
+    ranks = (cumulative < rng.random((len(logits), 1)) * cumulative[:, -1:]).sum(axis=1)
+    return numpy.take_along_axis(order, ranks[:, None], axis=1)[:, 0]

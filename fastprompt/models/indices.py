@@ -1,4 +1,5 @@
-"""Indices of a batch against what the model has rows for: a framework computes on past them, or dies far from home."""
+"""Indices of a batch against what the model has rows for; past its tables a framework reads on, or fails far from the
+cause."""
 
 from typing import Any
 

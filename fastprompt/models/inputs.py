@@ -18,7 +18,7 @@ def backbone_inputs(
     """What the backbone is called with for a batch (B, T) and the model's prompt; an attention mask is always in it.
 
     Args:
-        pseudo_tokens: (B, T), where a template has the prompt among its words: which pseudo token stands at a place,
+        pseudo_tokens: (B, T), where a template has the prompt among its words: which pseudo token stands at a position,
             counted from 1, and 0 for the others.
 
     Raises:
@@ -53,7 +53,7 @@ def position_ids(model: Model, inputs: dict[str, Any], input_ids: Any) -> dict[s
 
 
 def causal_positions(attention_mask: Any, shift: int) -> Any:
-    """Position ids (B, T) of a causal model, from its mask: tokens are counted and not places, as in transformers'
+    """Position ids (B, T) of a causal model, from its mask: real tokens are counted, not positions, as in transformers'
     generate, so that padding in front moves none."""
     return (ops.cumsum(attention_mask, axis=1) - 1 + shift) * attention_mask
 

@@ -6,7 +6,7 @@ from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
-from fastprompt.models.generation import check_options, sample, write
+from fastprompt.models.generation import check_options, generate_tokens, sample
 from fastprompt.models.indices import check_batch
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
@@ -16,8 +16,8 @@ from fastprompt.pretrained.checkpoint import read_json
 import numpy
 
 
-class Reader:
-    """Reads what is written after a model's prompt, each time from where it stopped, and scores what comes next.
+class IncrementalDecoder:
+    """Runs a model token by token with a key-value cache: a call reads new tokens and gives the logits of the next one.
 
     Args:
         model: in evaluation mode.
@@ -30,11 +30,11 @@ class Reader:
         self._cache = model.backbone.new_cache()
 
     def __call__(self, ids: numpy.ndarray, mask: numpy.ndarray) -> numpy.ndarray:
-        """The scores (B, vocab_size) of the token after the last of ids (B, T); mask (B, T): 1 for real tokens."""
+        """The logits (B, vocab_size) of the token after the last of ids (B, T); mask (B, T): 1 for real tokens."""
         with ops.no_grad():
             inputs = self._next_inputs(ops.tensor(ids, like=self._like), ops.tensor(mask, like=self._like))
             states = self._model.backbone(**inputs, cache=self._cache)[-1]
-            return ops.to_numpy(self._model.score_words(ops.cast(states[:, -1], "float32")))
+            return ops.to_numpy(self._model.token_logits(ops.cast(states[:, -1], "float32")))
 
     def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
         """What the backbone is called with for tokens (B, T) that it has not read."""
@@ -45,7 +45,7 @@ class LanguageModel(PromptModel):
     """The head is the checkpoint's own, and frozen with the backbone.
 
     Attributes:
-        label_offset: how many places before a label its word is scored.
+        label_offset: how many positions before a label stands the state that predicts it.
     """
 
     pools = False
@@ -56,7 +56,7 @@ class LanguageModel(PromptModel):
         cls, num_labels: int | None, label_names: list[str] | None, problem_type: str | None
     ) -> Outputs:
         if num_labels or label_names or problem_type is not None:
-            raise ConfigError("A language model's outputs are its words; leave labels and problem_type off.")
+            raise ConfigError("A language model's outputs are its tokens; leave labels and problem_type off.")
         return Outputs([])
 
     def make_head(self) -> Any:
@@ -65,14 +65,14 @@ class LanguageModel(PromptModel):
     def is_frozen_head(self, name: str) -> bool:
         return not self.method_config.tunes_pretrained_head
 
-    def score_words(self, states: Any) -> Any:
-        """Last hidden states (..., hidden) -> the scores of the words after them (..., vocab_size)."""
+    def token_logits(self, states: Any) -> Any:
+        """Last hidden states (..., hidden) -> the logits of the tokens after them (..., vocab_size)."""
         return self.head(states, self.backbone.word_embeddings())
 
     def read(
         self, input_ids: Any, attention_mask: Any, labels: Any, output_hidden_states: bool = False
     ) -> tuple[Any, list[Any]]:
-        """The last hidden states (B, T, hidden) that score the words of labels (B, T), and those of all layers."""
+        """The last hidden states (B, T, hidden) that predict labels (B, T), and those of all layers."""
         raise NotImplementedError
 
     def _output(self, read: tuple[Any, list[Any]], labels: Any, all_states: bool, only_targets: bool) -> ModelOutput:
@@ -80,7 +80,7 @@ class LanguageModel(PromptModel):
         states, hidden = read
         if only_targets:
             states, labels = self._labelled(states, labels)
-        logits = self.score_words(states)
+        logits = self.token_logits(states)
         loss = None
         if labels is not None:
             offset = 0 if only_targets else self.label_offset
@@ -88,17 +88,17 @@ class LanguageModel(PromptModel):
         return ModelOutput(loss, logits, hidden if all_states else None)
 
     def _labelled(self, states: Any, labels: Any) -> tuple[Any, Any]:
-        """States (B, T, hidden) that score the N labels (B, T) that count, and those labels: (N, hidden) and (N,)."""
+        """States (B, T, hidden) that predict the N labels (B, T) that count, and those labels: (N, hidden) and (N,)."""
         counted = ops.to_numpy(labels) != IGNORE_INDEX
         counted[:, : self.label_offset] = False  # nothing stands before them
-        places = numpy.flatnonzero(counted)
+        indices = numpy.flatnonzero(counted)
         labels = ops.reshape(labels, (-1,))
         states = ops.reshape(states, (-1, states.shape[-1]))
-        if not len(places):  # one that does not count: the loss is 0, the mean of none
+        if not len(indices):  # one that does not count: the loss is 0, the mean of none
             return states[:1], labels[:1] * 0 + IGNORE_INDEX
         return (
-            ops.take_rows(states, (places - self.label_offset).tolist()),
-            ops.take_rows(labels, places.tolist()),
+            ops.take_rows(states, (indices - self.label_offset).tolist()),
+            ops.take_rows(labels, indices.tolist()),
         )
 
     def train_step(self, input_ids: Any, attention_mask: Any, labels: Any) -> dict:
@@ -115,7 +115,7 @@ class LanguageModel(PromptModel):
         "loss": scalar}."""
         check_batch(self, {"input_ids": input_ids, "labels": labels})
         states, targets = self._labelled(self.read(input_ids, attention_mask, labels)[0], labels)
-        logits = self.score_words(states)
+        logits = self.token_logits(states)
         return {"pred": self.predictions(logits), "target": targets, "loss": class_loss(logits, targets)}
 
     def generate(
@@ -160,30 +160,30 @@ class LanguageModel(PromptModel):
         check_options(max_new_tokens, temperature, top_k, top_p)
         if len(ids) > 1 and end is not None and pad is None:
             raise ConfigError("The rows may end one before another, and the model has no pad token; give pad_token_id.")
-        draw = numpy.random.default_rng(seed)
+        rng = numpy.random.default_rng(seed)
 
         def choose(logits: numpy.ndarray) -> numpy.ndarray:
-            return sample(logits / temperature, top_k, top_p, draw) if do_sample else logits.argmax(axis=1)
+            return sample(logits / temperature, top_k, top_p, rng) if do_sample else logits.argmax(axis=1)
 
         was_training = self.training
         self.eval()
         try:
-            read, ids, mask = self._start(ids, mask, input_ids, max_new_tokens)
+            decoder, ids, mask = self._start(ids, mask, input_ids, max_new_tokens)
             forced = self._forced_tokens(settings, max_new_tokens)
             ends = [] if end is None else numpy.atleast_1d(end)
-            return write(read, ids, mask, choose, max_new_tokens, ends, 0 if pad is None else pad, forced)
+            return generate_tokens(decoder, ids, mask, choose, max_new_tokens, ends, 0 if pad is None else pad, forced)
         finally:
             if was_training:
                 self.train()
 
     def _start(
         self, ids: numpy.ndarray, mask: numpy.ndarray, like: Any, max_new_tokens: int
-    ) -> tuple[Reader, numpy.ndarray, numpy.ndarray]:
-        """Who reads, and the tokens that are written on with their mask, for a batch (B, T); refused without room."""
+    ) -> tuple[IncrementalDecoder, numpy.ndarray, numpy.ndarray]:
+        """The decoder of a batch (B, T), and the tokens that it continues with their mask; refused without room."""
         raise NotImplementedError
 
     def _forced_tokens(self, settings: dict[str, Any], max_new_tokens: int) -> dict[int, int]:
-        """{1 for the first token that is written, and so on: what it must be}."""
+        """{n: what the n-th token that is written must be}."""
         return {}
 
     def _generation_settings(self) -> dict[str, Any]:

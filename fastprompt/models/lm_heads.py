@@ -1,5 +1,5 @@
-"""Language models' heads, named as transformers names each family's: that of causal models is the vocabulary alone; a
-masked one has a layer, its activation and a norm before it.
+"""Language models' heads, named as transformers names each family's: a causal model's is a matrix of the vocabulary
+alone; a masked one has a layer, its activation and a norm before it.
 
 What a word scores at a masked head is the product with its input embedding (the decoder is tied) plus a bias of its
 own. Only those words are computed that are asked for.
@@ -33,11 +33,11 @@ class MaskedLMHead(nn.Module):
         self.layout = layout
         eps = config.get(layout.eps, 1e-12) if isinstance(layout.eps, str) else layout.eps
         self.activation: Callable = activation(config.get(layout.activation or "", "gelu"))
-        _place(self, layout.dense, nn.Linear(hidden, width, bias=layout.has_bias("dense", config)))
-        _place(self, layout.norm, nn.LayerNorm(width, eps=eps, bias=layout.has_bias("norm", config)))
+        _set_submodule(self, layout.dense, nn.Linear(hidden, width, bias=layout.has_bias("dense", config)))
+        _set_submodule(self, layout.norm, nn.LayerNorm(width, eps=eps, bias=layout.has_bias("norm", config)))
         self.has_bias = layout.has_bias("bias", config)
         if self.has_bias:
-            _place(self, layout.bias, nn.parameter((config["vocab_size"],)))
+            _set_submodule(self, layout.bias, nn.parameter((config["vocab_size"],)))
 
     def forward(self, states: Any, embeddings: Any, words: numpy.ndarray | None = None) -> Any:
         """Scores (B, vocab_size), or (B, K) of `words`.
@@ -47,11 +47,13 @@ class MaskedLMHead(nn.Module):
             embeddings: the backbone's word embedding layer.
             words: (K,) ids; None: all of the vocabulary.
         """
-        weight, bias = embeddings.weight, _find(self, self.layout.bias) if self.has_bias else None
+        weight, bias = embeddings.weight, _get_submodule(self, self.layout.bias) if self.has_bias else None
         if words is not None:
             weight = embeddings(ops.tensor(words, like=states))
             bias = None if bias is None else ops.take_rows(bias, words.tolist())
-        states = _find(self, self.layout.norm)(self.activation(_find(self, self.layout.dense)(states)))
+        states = _get_submodule(self, self.layout.norm)(
+            self.activation(_get_submodule(self, self.layout.dense)(states))
+        )
         return ops.linear(states, ops.cast_like(weight, states), bias)
 
 
@@ -89,8 +91,8 @@ class VocabularyHead(nn.Module):
         return scores if bias is None else scores + ops.tensor(bias, like=scores)
 
 
-def _place(module: nn.Module, name: str, part: Any) -> None:
-    """Hang `part` into `module` under a dotted name."""
+def _set_submodule(module: nn.Module, name: str, part: Any) -> None:
+    """Set `part` in `module` under a dotted name."""
     *outer, last = name.split(".")
     for step in outer:
         if not hasattr(module, step):
@@ -99,7 +101,7 @@ def _place(module: nn.Module, name: str, part: Any) -> None:
     setattr(module, last, part)
 
 
-def _find(module: nn.Module, name: str) -> Any:
+def _get_submodule(module: nn.Module, name: str) -> Any:
     for step in name.split("."):
         module = getattr(module, step)
     return module

@@ -21,7 +21,7 @@ def class_loss(logits: Any, labels: Any) -> Any:
     _check_shape(labels, tuple(logits.shape)[:-1])
     if "float" in str(labels.dtype):
         raise DataError(
-            "labels are fractions where class indices are wanted; "
+            "labels are fractions where class indices are expected; "
             "sequence classification takes them with problem_type='regression' or 'multi_label_classification'."
         )
     return ops.cross_entropy(ops.reshape(logits, (-1, classes)), ops.reshape(labels, (-1,)))
@@ -66,7 +66,7 @@ def span_loss(logits: Any, start_positions: Any, end_positions: Any) -> Any:
     return (losses[0] + losses[1]) / 2
 
 
-def _check_shape(labels: Any, *wanted: tuple[int, ...]) -> None:
+def _check_shape(labels: Any, *expected: tuple[int, ...]) -> None:
     found = tuple(labels.shape)
-    if found not in wanted:
-        raise DataError(f"labels have the shape {found}; this head takes {' or '.join(map(str, wanted))}.")
+    if found not in expected:
+        raise DataError(f"labels have the shape {found}; this head takes {' or '.join(map(str, expected))}.")

@@ -52,13 +52,13 @@ class PromptForMaskedLM(PromptModel):
         super().__init__(checkpoint, backbone, config, Outputs(labels), **options)
         if checkpoint.family.causal:
             Template(config.template).check_blank_is_last()
-        self._words = self._shares = None
+        self._word_ids = self._word_weights = None
         if labels:
             ids = word_ids({label: config.verbalizer[label] for label in labels}, load_tokenizer(checkpoint.directory))
-            self._words = numpy.array([word for words in ids for word in words])  # (K,)
-            owner = numpy.repeat(numpy.arange(len(ids)), [len(words) for words in ids])
-            mine = owner == numpy.arange(len(ids))[:, None]
-            self._shares = (mine / mine.sum(axis=1, keepdims=True)).astype("float32")  # (num_labels, K)
+            self._word_ids = numpy.array([word for words in ids for word in words])  # (K,)
+            label_of_word = numpy.repeat(numpy.arange(len(ids)), [len(words) for words in ids])
+            belongs = label_of_word == numpy.arange(len(ids))[:, None]
+            self._word_weights = (belongs / belongs.sum(axis=1, keepdims=True)).astype("float32")  # (num_labels, K)
 
         if self.fresh and not self.method_config.trains:
             raise CheckpointError(
@@ -105,7 +105,7 @@ class PromptForMaskedLM(PromptModel):
             input_ids: (B, T) token ids, as `Template.lay_out` makes them; attention_mask: (B, T), 1 for real tokens;
                 token_type_ids: (B, T).
             mask_positions: (B,) index of each row's blank, or of what stands before it on a causal model.
-            pseudo_tokens: (B, T) which pseudo token stands at a place, counted from 1, and 0 for the others.
+            pseudo_tokens: (B, T) which pseudo token stands at a position, counted from 1, and 0 for the others.
             labels: (B,) labels, or ids of words without a verbalizer. With them the output has the mean cross entropy
                 as its loss.
 
@@ -115,12 +115,12 @@ class PromptForMaskedLM(PromptModel):
         if mask_positions is None:
             raise DataError("mask_positions are missing: the index of each row's blank (Template.lay_out makes them).")
         states, hidden = self.encode(input_ids, attention_mask, token_type_ids, output_hidden_states, pseudo_tokens)
-        places = ops.reshape(ops.arange(states.shape[1], like=input_ids), (1, -1))
-        blank = ops.cast_like(places == ops.reshape(mask_positions, (-1, 1)), states)  # (B, T)
+        positions = ops.reshape(ops.arange(states.shape[1], like=input_ids), (1, -1))
+        blank = ops.cast_like(positions == ops.reshape(mask_positions, (-1, 1)), states)  # (B, T)
         states = ops.sum(states * ops.reshape(blank, (*blank.shape, 1)), axis=1)  # (B, hidden)
-        logits = self.head(states, self.backbone.word_embeddings(), self._words)
-        if self._shares is not None:
-            logits = ops.linear(logits, ops.cast_like(ops.tensor(self._shares, like=logits), logits))
+        logits = self.head(states, self.backbone.word_embeddings(), self._word_ids)
+        if self._word_weights is not None:
+            logits = ops.linear(logits, ops.cast_like(ops.tensor(self._word_weights, like=logits), logits))
         loss = None if labels is None else class_loss(logits, labels)
         return ModelOutput(loss, logits, hidden if output_hidden_states else None)
 

@@ -10,7 +10,7 @@ from fastprompt.models.outputs import ModelOutput
 
 
 class PromptForMultipleChoice(PromptModel):
-    """A prompt-tuned chooser; `from_pretrained` makes one. All choices get the same prompt."""
+    """A prompt-tuned multiple-choice model; `from_pretrained` makes one. All choices get the same prompt."""
 
     task = "multiple_choice"
     outputs = ("choice",)
@@ -23,7 +23,7 @@ class PromptForMultipleChoice(PromptModel):
         labels: Any = None,
         output_hidden_states: bool = False,
     ) -> ModelOutput:
-        """Weigh the choices of a batch; the logits are (B, C), one a choice.
+        """Score the choices of a batch; the logits are (B, C), one a choice.
 
         Args:
             input_ids: (B, C, T) ids of the question with each choice; attention_mask: (B, C, T), 1 for real tokens;

@@ -30,7 +30,7 @@ def problem_type_of(problem_type: str | None, num_labels: int | None) -> str:
     if problem_type not in PROBLEM_TYPES:
         raise ConfigError(f"problem_type is {problem_type!r}; it is one of {', '.join(PROBLEM_TYPES)}.")
     if problem_type == CLASSES and num_labels == 1:
-        raise ConfigError("num_labels is 1, and one class tells nothing apart; use 2, or problem_type='regression'.")
+        raise ConfigError("num_labels is 1, and one class distinguishes nothing; use 2, or problem_type='regression'.")
     return problem_type
 
 

@@ -10,7 +10,7 @@ def pool(last: Any, attention_mask: Any, pooling: str | None, skipped: int) -> A
 
     Args:
         attention_mask: (B, skipped + T), 1 for prompt and real tokens.
-        pooling: one of `config.POOLINGS`; None leaves the tokens as they are.
+        pooling: one of `fastprompt.methods.base.POOLINGS`; None leaves the tokens as they are.
         skipped: how many positions a shallow prompt takes.
     """
     if pooling is None:

@@ -22,7 +22,7 @@ class SpanOutput(ModelOutput):
 
 
 class PromptForQuestionAnswering(PromptModel):
-    """A prompt-tuned reader; `from_pretrained` makes one."""
+    """A prompt-tuned model of extractive question answering; `from_pretrained` makes one."""
 
     task = "question_answering"
     pools = False

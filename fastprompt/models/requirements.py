@@ -9,8 +9,8 @@ from fastprompt.models.protocol import Task
 from fastprompt.pretrained.checkpoint import Checkpoint
 
 
-def settle(kind: type[Task], config: MethodConfig, checkpoint: Checkpoint) -> MethodConfig:
-    """`config` with what it leaves to the checkpoint filled in, for a task.
+def resolve_config(kind: type[Task], config: MethodConfig, checkpoint: Checkpoint) -> MethodConfig:
+    """`config` for a task, with what it leaves to the checkpoint filled in.
 
     Raises:
         ConfigError: task, method and checkpoint do not go together.

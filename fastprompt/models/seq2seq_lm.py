@@ -6,15 +6,15 @@ from typing import Any
 from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
-from fastprompt.models.language_model import LanguageModel, Reader
+from fastprompt.models.language_model import IncrementalDecoder, LanguageModel
 from fastprompt.models.outputs import ModelOutput
 from fastprompt.pretrained.geometry import padding_id
 
 import numpy
 
 
-class DecoderReader(Reader):
-    """Reads what a decoder writes, on a text (B, S) that the encoder reads once; mask (B, S): 1 for real tokens."""
+class Seq2SeqDecoder(IncrementalDecoder):
+    """Decodes the answer to a text (B, S), which the encoder reads once; mask (B, S): 1 for real tokens."""
 
     def __init__(self, model: "LanguageModel", like: Any, ids: numpy.ndarray, mask: numpy.ndarray) -> None:
         super().__init__(model, like)
@@ -53,8 +53,8 @@ class PromptForSeq2SeqLM(LanguageModel):
             labels: (B, T), the answer, or -100 where it is not to be learnt. With them the output has the mean cross
                 entropy as its loss.
             only_targets: compute no others: the logits are (N, vocab_size), of the N labels in their order.
-            decoder_input_ids: (B, T), what stands before each token of the answer; None: the labels, one place later,
-                after the token that the decoder starts with.
+            decoder_input_ids: (B, T), what stands before each token of the answer; None: the labels, shifted right by
+                one, after the token that the decoder starts with.
 
         Raises:
             DataError: there are neither labels nor decoder_input_ids.
@@ -74,20 +74,20 @@ class PromptForSeq2SeqLM(LanguageModel):
         if decoder_input_ids is None and labels is None:
             raise DataError("An encoder-decoder reads labels or decoder_input_ids beside input_ids; give one of them.")
         if decoder_input_ids is None:
-            decoder_input_ids = self._shifted(labels)
-        self._check_answer(decoder_input_ids.shape[1])
+            decoder_input_ids = self._shift_right(labels)
+        self._check_decoder_length(decoder_input_ids.shape[1])
         inputs = self.backbone_inputs(input_ids, attention_mask) | {"decoder_input_ids": decoder_input_ids}
         states = self.backbone(**inputs, output_hidden_states=output_hidden_states)
         return self.in_float32(states[-1]), states
 
-    def _shifted(self, labels: Any) -> Any:
-        """Labels (B, T) one place later, after the token that the decoder starts with."""
-        kept = ops.cast(labels != IGNORE_INDEX, "int64")
-        tokens = labels * kept + (padding_id(self.checkpoint.config) or 0) * (1 - kept)
-        return ops.cat([tokens[:, :1] * 0 + self._first_token, tokens[:, :-1]], axis=1)
+    def _shift_right(self, labels: Any) -> Any:
+        """Labels (B, T) shifted right by one, after the token that the decoder starts with."""
+        labelled = ops.cast(labels != IGNORE_INDEX, "int64")
+        tokens = labels * labelled + (padding_id(self.checkpoint.config) or 0) * (1 - labelled)
+        return ops.cat([tokens[:, :1] * 0 + self._decoder_start_token_id, tokens[:, :-1]], axis=1)
 
     @cached_property
-    def _first_token(self) -> int:
+    def _decoder_start_token_id(self) -> int:
         """What the decoder starts with."""
         token = self._generation_settings().get("decoder_start_token_id")
         if token is None:
@@ -96,7 +96,7 @@ class PromptForSeq2SeqLM(LanguageModel):
             )
         return token
 
-    def _check_answer(self, length: int) -> None:
+    def _check_decoder_length(self, length: int) -> None:
         limit = self.backbone.geometry.max_positions
         if limit is not None and length > limit:
             raise ConfigError(
@@ -106,12 +106,12 @@ class PromptForSeq2SeqLM(LanguageModel):
 
     def _start(
         self, ids: numpy.ndarray, mask: numpy.ndarray, like: Any, max_new_tokens: int
-    ) -> tuple[DecoderReader, numpy.ndarray, numpy.ndarray]:
-        self._check_answer(max_new_tokens)
-        first = numpy.full((len(ids), 1), self._first_token, dtype="int64")
-        return DecoderReader(self, like, ids, mask), first, numpy.ones_like(first)
+    ) -> tuple[Seq2SeqDecoder, numpy.ndarray, numpy.ndarray]:
+        self._check_decoder_length(max_new_tokens)
+        first = numpy.full((len(ids), 1), self._decoder_start_token_id, dtype="int64")
+        return Seq2SeqDecoder(self, like, ids, mask), first, numpy.ones_like(first)
 
     def _forced_tokens(self, settings: dict[str, Any], max_new_tokens: int) -> dict[int, int]:
         """BART's first and last token, where its configuration asks for them."""
         forced = {1: settings.get("forced_bos_token_id"), max_new_tokens: settings.get("forced_eos_token_id")}
-        return {place: int(numpy.ravel(token)[0]) for place, token in forced.items() if token is not None}
+        return {n: int(numpy.ravel(token)[0]) for n, token in forced.items() if token is not None}

@@ -157,7 +157,7 @@ def test_pooling_is_refused_where_every_token_is_read(tiny, head):
     ("head", "outputs", "message"),
     [
         ("classes", {"problem_type": "ranking"}, "problem_type is 'ranking'; it is one of"),
-        ("classes", {"num_labels": 1, "problem_type": "single_label_classification"}, "tells nothing apart"),
+        ("classes", {"num_labels": 1, "problem_type": "single_label_classification"}, "distinguishes nothing"),
         ("classes", {"num_labels": 3, "label_names": ["a"]}, "num_labels is 3, but there are 1 label names"),
         ("tokens", {"problem_type": "regression"}, "leave it off for token_classification"),
         ("questions", {"num_labels": 3}, "outputs of question_answering are fixed"),

@@ -14,7 +14,7 @@ from fastprompt.framework import nn, ops
 from fastprompt.methods.initial_values import normal, uniform
 from fastprompt.methods.p_tuning import float64
 from fastprompt.methods.p_tuning.config import PTuningConfig
-from fastprompt.methods.prompt import Site
+from fastprompt.methods.prompt import BuildContext
 from fastprompt.methods.shallow import ShallowPrompt
 
 import numpy
@@ -124,6 +124,6 @@ class PromptEncoder(ShallowPrompt):
         return self.mlp_head(x, value, lib)
 
 
-def make_prompt(config: PTuningConfig, site: Site) -> PromptEncoder:
+def make_prompt(config: PTuningConfig, context: BuildContext) -> PromptEncoder:
     """The encoder of a backbone's shallow prompt."""
-    return PromptEncoder(config, site.backbone.geometry.embedding_size, site.seed)
+    return PromptEncoder(config, context.backbone.geometry.embedding_size, context.seed)

@@ -9,7 +9,7 @@ from fastprompt.methods.initial_values import normal, tokens_of_text
 from fastprompt.methods.layout import from_chunks, to_chunks
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.p_tuning_v2.projection import project
-from fastprompt.methods.prompt import Site
+from fastprompt.methods.prompt import BuildContext
 
 import numpy
 
@@ -68,24 +68,26 @@ class PrefixEncoder(StoredPrefix):
         return from_chunks(project(*(weights[name] for name in names)), *self.prefix_shape)
 
 
-def make_prompt(config: PTuningV2Config, site: Site) -> PrefixEncoder | PrefixParts:
+def make_prompt(config: PTuningV2Config, context: BuildContext) -> PrefixEncoder | PrefixParts:
     """The prefix of a backbone.
 
     Raises:
         ConfigError: init="text" of an encoder-decoder, or the text has no token.
     """
-    hidden_size = site.backbone.geometry.hidden_size
-    made = for_parts(config, site, lambda shape, name: PrefixEncoder(config, shape, hidden_size, site.seed, name))
+    hidden_size = context.backbone.geometry.hidden_size
+    prompt = for_parts(
+        config, context, lambda shape, name: PrefixEncoder(config, shape, hidden_size, context.seed, name)
+    )
     if config.init == "text":
         if config.prefix_parts:
             raise ConfigError("init='text' is for one prefix; an encoder-decoder's parts take init='random'.")
-        tokens = tokens_of_text(config.init_text, config.pre_seq_len, site.tokenize)
-        _start_as_text(made, site.backbone, tokens)
-    return made
+        tokens = tokens_of_text(config.init_text, config.pre_seq_len, context.tokenize)
+        _init_from_text(prompt, context.backbone, tokens)
+    return prompt
 
 
-def _start_as_text(prefix: PrefixEncoder, backbone: Any, tokens: list[int]) -> None:
-    """Give a prefix the backbone's own keys and values of a text's tokens."""
+def _init_from_text(prefix: PrefixEncoder, backbone: Any, tokens: list[int]) -> None:
+    """Initialise a prefix with the backbone's own keys and values of a text's tokens."""
     backbone.eval()
     with ops.no_grad():
         pairs = backbone.keys_and_values(ops.tensor(numpy.array([tokens])))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from fastprompt.errors import ConfigError
 from fastprompt.framework import nn, ops
 from fastprompt.methods.initial_values import generator, normal, tokens_of_text, uniform
-from fastprompt.methods.prompt import Site
+from fastprompt.methods.prompt import BuildContext
 from fastprompt.methods.prompt_tuning.config import PromptTuningConfig, ShallowPrefixConfig
 from fastprompt.methods.shallow import StoredEmbedding
 
@@ -49,8 +49,8 @@ class PromptEmbedding(StoredEmbedding):
         nn.set_value(self.embedding.weight, rows.astype("float32"))
 
 
-def make_prompt(config: PromptTuningConfig | ShallowPrefixConfig, site: Site) -> PromptEmbedding:
+def make_prompt(config: PromptTuningConfig | ShallowPrefixConfig, context: BuildContext) -> PromptEmbedding:
     """The embeddings before a backbone's input."""
     reads_words = config.init in ("vocabulary", "text")
-    vocabulary = ops.to_numpy(site.backbone.word_embeddings().weight) if reads_words else None
-    return PromptEmbedding(config, site.backbone.geometry.embedding_size, site.seed, vocabulary, site.tokenize)
+    vocabulary = ops.to_numpy(context.backbone.word_embeddings().weight) if reads_words else None
+    return PromptEmbedding(config, context.backbone.geometry.embedding_size, context.seed, vocabulary, context.tokenize)
