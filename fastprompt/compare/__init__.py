@@ -1,1 +1,1 @@
-"""Holding frameworks against each other."""
+"""Comparing frameworks with each other."""

@@ -73,7 +73,8 @@ def compare_logits(found: Arrays, reference: Arrays) -> Difference:
 def compare_gradients(found: Arrays, reference: Arrays) -> Iterator[Difference]:
     """Every tuned tensor's gradient against a float64 reference's.
 
-    A tensor whose reference gradient is negligible beside the model's largest is held to float32's noise on that one.
+    A tensor whose reference gradient is negligible beside the model's largest is compared on the scale of that one,
+    whose float32 noise it shares.
     """
     keys = [key for key in reference if key.startswith("gradient.")]
     top = max(float(numpy.abs(reference[key]).max()) for key in keys)

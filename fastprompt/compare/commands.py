@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fastprompt.compare import parity, summary
-from fastprompt.compare.runs import Comparison, Run, carry_out
+from fastprompt.compare.runs import Comparison, Run, run_all
 from fastprompt.errors import ConfigError, FastpromptError
 from fastprompt.framework import BACKENDS, frameworks_with, is_installed
 from fastprompt.methods.registry import METHODS
@@ -72,8 +72,8 @@ def run_parity(arguments: dict[str, Any], results: TextIO) -> int:
         options.model.seed,
     )
     make_run_folder(output, (parity.REPORT_FILE,), options.run.overwrite_output_dir)
-    with _progress("parity", len(backends) + 1) as tell:
-        found = parity.run_parity(request, tell)
+    with _progress("parity", len(backends) + 1) as progress:
+        found = parity.run_parity(request, progress)
     path = parity.write_report({"command": command, **found}, output)
     console = _console(results)
     console.print(parity.table(found))
@@ -104,20 +104,20 @@ def run_compare(arguments: dict[str, Any], results: TextIO) -> int:
     comparison = Comparison(given, output, backends, methods or [], seeds or [], overwrite)
     comparison.prepare()
     runs = comparison.runs()
-    with _progress("compare", len(runs)) as tell:
-        for run in carry_out(runs, lambda run, line: tell(f"{run.name}: {line}", advance=line == "starting")):
+    with _progress("compare", len(runs)) as progress:
+        for run in run_all(runs, lambda run, line: progress(f"{run.name}: {line}", advance=line == "starting")):
             if run.state == "failed":
                 print(f"fastprompt: {run.name}: {run.reason}", file=sys.stderr)
-    with _progress("parity", len(comparison.methods)) as tell:
-        held = list(_parities(comparison, runs, tell))
-    report = summary.report(comparison, runs, held, command)
+    with _progress("parity", len(comparison.methods)) as progress:
+        parities = list(_parities(comparison, runs, progress))
+    report = summary.report(comparison, runs, parities, command)
     write_whole({output / REPORT_FILE: (json.dumps(report, ensure_ascii=False) + "\n").encode()})
     page = write_report(report, output)
     _show(report, _console(results), page)
     return 1 if any(run.state == "failed" for run in runs) else 0
 
 
-def _parities(comparison: Comparison, runs: list[Run], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _parities(comparison: Comparison, runs: list[Run], progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """A parity report for each method, of its first finished run's prompt; an earlier one holds until a run is new."""
     for method in comparison.methods:
         finished = [run for run in runs if run.method == method and run.state == "finished"]
@@ -132,7 +132,7 @@ def _parities(comparison: Comparison, runs: list[Run], tell: Callable[[str], Non
         reference = parity.STOCK if any(map(is_installed, frameworks_with("stock"))) else measured[0]
         arguments = ["--model_name_or_path", comparison.model]
         arguments += ["--prompt", str(finished[0].directory), "--backends", *measured, "--reference", reference]
-        tell(f"parity of {method}")
+        progress(f"parity of {method}")
         try:
             request = parity.ParityRequest(
                 comparison.model,
@@ -170,9 +170,9 @@ def _show(report: dict[str, Any], console: Console, page: Path) -> None:
             f"{item['largest']:.1e} relative (step {item['at_step']})",
             soft_wrap=True,
         )
-    for held in report["parity"]:
-        for line in parity.verdicts(held):
-            console.print(f"{held['method']}, parity: {line}", soft_wrap=True)
+    for measured in report["parity"]:
+        for line in parity.verdicts(measured):
+            console.print(f"{measured['method']}, parity: {line}", soft_wrap=True)
     for run in report["runs"]:
         if run["status"] == "failed":
             console.print(
@@ -190,17 +190,17 @@ def _plus_minus(spread: dict[str, float] | None, form: str) -> str:
 
 @contextmanager
 def _progress(name: str, total: int) -> Iterator[Callable[..., None]]:
-    """Yields tell(line, advance=True), which says what is going on: a bar on a terminal, lines elsewhere."""
+    """Yields progress(line, advance=True), which shows what is going on: a bar on a terminal, lines elsewhere."""
     begun = 0
     if not sys.stderr.isatty():
 
-        def tell(line: str, advance: bool = True) -> None:
+        def progress(line: str, advance: bool = True) -> None:
             nonlocal begun
             begun += advance
             if advance:
                 print(f"{name} {begun}/{total}: {line}", file=sys.stderr, flush=True)
 
-        yield tell
+        yield progress
         return
     columns = (
         *(TextColumn(name), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeElapsedColumn()),
@@ -209,9 +209,9 @@ def _progress(name: str, total: int) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task("", total=total)
 
-        def tell(line: str, advance: bool = True) -> None:
+        def progress(line: str, advance: bool = True) -> None:
             nonlocal begun
             begun += advance
             bar.update(task, description=line, completed=begun - 1)
 
-        yield tell
+        yield progress

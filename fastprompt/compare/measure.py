@@ -1,4 +1,4 @@
-"""What one framework makes of a model and a batch, as arrays that can be held against another's."""
+"""What one framework computes from a model and a batch, as arrays that can be compared with another's."""
 
 import json
 import sys

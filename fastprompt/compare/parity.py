@@ -1,7 +1,7 @@
 """`fastprompt parity`: is a prompt the same thing under every framework?
 
 Each framework, in a process of its own, takes the same weights, the same prompt and the same padded batch; what it
-makes of them is held against a reference, normally the stock transformers model in float64.
+computes is compared with a reference, normally the stock transformers model in float64.
 """
 
 import tempfile
@@ -38,7 +38,7 @@ _MAX_LENGTH = 48
 
 @dataclass
 class ParityRequest:
-    """What is held against what.
+    """What is compared with what.
 
     Args:
         model: hub id or folder of a backbone, or of a saved prompt.
@@ -70,29 +70,29 @@ class ParityRequest:
             self.config = saved.config
         self.config = self.config or PTuningV2Config()
 
-    def job(self, folder: Path, who: str, reference: Path | None = None) -> Job:
-        """The measurement of `who`, a framework or the stock model."""
+    def job(self, folder: Path, subject: str, reference: Path | None = None) -> Job:
+        """The measurement of `subject`, a framework or the stock model."""
         saved = self.prompt is not None
         return Job(
             model=self.prompt if saved else self.model,
-            output=str(folder / f"{who}.safetensors"),
+            output=str(folder / f"{subject}.safetensors"),
             batches=str(folder / "batch.safetensors"),
             method=None if saved else self.config.to_dict(),
             learning_rate=self.learning_rate,
             seed=self.seed,
-            float64=who == STOCK,
+            float64=subject == STOCK,
             reference=None if reference is None else str(reference),
             options={"backbone": self.model} if saved else {},
         )
 
 
-def run_parity(request: ParityRequest, told: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def run_parity(request: ParityRequest, on_line: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Measure the reference, then every framework; returns what parity.json holds.
 
     A framework that cannot be measured is reported under "failed" and the others go on.
 
     Args:
-        told: is given a line as each begins.
+        on_line: is given a line as each begins.
 
     Raises:
         BackendError: the reference cannot be measured.
@@ -103,12 +103,12 @@ def run_parity(request: ParityRequest, told: Callable[[str], None] = lambda line
     with tempfile.TemporaryDirectory(prefix="fastprompt-parity-") as scratch:
         folder = Path(scratch)
         write_batches([_batch(request.model)], folder / "batch.safetensors")
-        told(f"{request.reference}: the reference ...")
+        on_line(f"{request.reference}: the reference ...")
         if reason := _measure(request.job(folder, request.reference), request.reference, folder):
             raise BackendError(f"The reference, {request.reference}, cannot be measured: {reason}")
         reference = (folder / f"{request.reference}.safetensors").rename(folder / "reference.safetensors")
         for backend in request.backends:
-            told(f"{backend} ...")
+            on_line(f"{backend} ...")
             job = request.job(folder, backend, reference)
             if reason := _measure(job, backend, folder):
                 failed[backend] = reason
@@ -131,9 +131,9 @@ def _batch(backbone: str) -> dict[str, numpy.ndarray]:
     return PadBatch(tokenizer.pad_token_id)(encode(texts, tokenizer, _MAX_LENGTH))
 
 
-def _measure(job: Job, who: str, folder: Path) -> str | None:
+def _measure(job: Job, subject: str, folder: Path) -> str | None:
     """Run a job in a process of its own; the reason where it fails."""
-    backend = frameworks_with("stock")[0] if who == STOCK else who
+    backend = frameworks_with("stock")[0] if subject == STOCK else subject
     if not is_installed(backend):
         return f"{backend} is not installed: pip install 'fastprompt[{backend}]'."
     write_jobs([job], folder / "jobs.json")
@@ -148,11 +148,11 @@ def _report(request: ParityRequest, found: dict[str, list[Difference]], failed: 
             "quantity": same[0].quantity,
             "name": same[0].name,
             "budget": same[0].budget,
-            "values": {who: difference.value for who, difference in zip(measured, same, strict=True)},
+            "values": {subject: difference.value for subject, difference in zip(measured, same, strict=True)},
         }
         for same in zip(*found.values(), strict=True)
     ]
-    broken = [{"backend": who, **d._asdict()} for who, all_of_it in found.items() for d in all_of_it if not d.holds]
+    broken = [{"backend": subject, **d._asdict()} for subject, own in found.items() for d in own if not d.holds]
     return {
         "format_version": FORMAT_VERSION,
         "model": request.model,
@@ -179,12 +179,12 @@ def write_report(report: dict[str, Any], directory: Path) -> Path:
 
 def table(report: dict[str, Any]) -> Table:
     """Every quantity against the reference, a column a framework; what is over its budget is marked."""
-    measured = [who for who in report["backends"] if who not in report["failed"]]
+    measured = [subject for subject in report["backends"] if subject not in report["failed"]]
     drawn = Table("quantity", "of", *measured, "budget", title=f"largest difference from {report['reference']}")
     for row in report["rows"]:
         cells = [
             f"{value:.1e}{' BREAKS' if row['budget'] is not None and not value <= row['budget'] else ''}"
-            for value in (row["values"][who] for who in measured)
+            for value in (row["values"][subject] for subject in measured)
         ]
         drawn.add_row(row["quantity"], row["name"], *cells, "-" if row["budget"] is None else f"{row['budget']:.0e}")
     return drawn
@@ -193,16 +193,16 @@ def table(report: dict[str, Any]) -> Table:
 def verdicts(report: dict[str, Any]) -> list[str]:
     """A line for each framework: inside the budgets, or where a pass first leaves them, or why it was not measured."""
     lines = []
-    for who in report["backends"]:
-        broken = [item for item in report["broken"] if item["backend"] == who]
-        if who in report["failed"]:
-            lines.append(f"{who}: not measured: {report['failed'][who]}")
+    for subject in report["backends"]:
+        broken = [item for item in report["broken"] if item["backend"] == subject]
+        if subject in report["failed"]:
+            lines.append(f"{subject}: not measured: {report['failed'][subject]}")
         elif not broken:
-            lines.append(f"{who}: inside every budget")
+            lines.append(f"{subject}: inside every budget")
         else:
             first = broken[0]
             lines.append(
-                f"{who}: {_place(report, first)} ({first['value']:.1e}, the budget is {first['budget']:.0e}; "
+                f"{subject}: {_place(report, first)} ({first['value']:.1e}, the budget is {first['budget']:.0e}; "
                 f"{len(broken)} of {len(report['rows'])} quantities break theirs)"
             )
     return lines

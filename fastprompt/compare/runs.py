@@ -72,13 +72,13 @@ class Comparison:
     Attributes:
         model: the backbone.
         given: the options that the runs share.
-        given_to: those of them that each method has a use for.
+        options_by_method: those of them that each method uses.
 
     Raises:
         ConfigError: an option cannot work, or the folder compares something else.
     """
 
-    asked: Given
+    requested: Given
     output: Path
     backends: list[str] = dataclasses.field(default_factory=lambda: list(BACKENDS))
     methods: list[str] = dataclasses.field(default_factory=list)
@@ -86,7 +86,7 @@ class Comparison:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        values = self.asked.values
+        values = self.requested.values
         self.methods = self.methods or [values.get("method", MethodOptions.method)]
         self.seeds = self.seeds or [values.get("seed", ModelOptions.seed)]
         for name, several in (("backends", self.backends), ("methods", self.methods), ("seeds", self.seeds)):
@@ -95,23 +95,25 @@ class Comparison:
         self.model = values.get("model_name_or_path", "")
         if prompt_file.is_prompt(self.model):
             raise ConfigError(f"{self.model} is a saved prompt; compare starts from its backbone.")
-        shared = self.asked.without("method", "seed", "backend")
+        shared = self.requested.without("method", "seed", "backend")
         self.given = shared.values
-        self.given_to = used_by_each(shared, self.methods)
+        self.options_by_method = used_by_each(shared, self.methods)
         for method in self.methods:
-            TrainOptions(**self.given_to[method], method=method)
+            TrainOptions(**self.options_by_method[method], method=method)
 
     def runs(self) -> list[Run]:
         """Every combination; frameworks take turns, so that a machine that slows down slows all of them."""
         return [
-            Run(backend, method, seed, self.output / RUNS / f"{backend}-{method}-{seed}", self.given_to[method])
+            Run(
+                backend, method, seed, self.output / RUNS / f"{backend}-{method}-{seed}", self.options_by_method[method]
+            )
             for seed in self.seeds
             for method in self.methods
             for backend in self.backends
         ]
 
     def prepare(self) -> None:
-        """Make the folder, or see that it holds this comparison, to go on with.
+        """Make the folder, or check that it holds this comparison, which then goes on.
 
         Raises:
             ConfigError: it holds another, or cannot be written.
@@ -140,11 +142,11 @@ class Comparison:
             )
 
 
-def carry_out(runs: list[Run], told: Callable[[Run, str], None] = lambda run, line: None) -> Iterator[Run]:
+def run_all(runs: list[Run], on_line: Callable[[Run, str], None] = lambda run, line: None) -> Iterator[Run]:
     """Run what is not finished, one after the other, and yield each as it ends; one that fails stops no other.
 
     Args:
-        told: is given each line that a run says.
+        on_line: is given each line that a run prints on standard error.
     """
     for run in runs:
         if run.metrics is not None:
@@ -152,9 +154,9 @@ def carry_out(runs: list[Run], told: Callable[[Run, str], None] = lambda run, li
         elif not is_installed(run.backend):
             run.state, run.reason = "failed", f"not installed: pip install 'fastprompt[{run.backend}]'"
         else:
-            told(run, "starting")
+            on_line(run, "starting")
             arguments = ["-m", "fastprompt.cli", *run.arguments(), "--overwrite_output_dir"]  # a run cut off before
-            done = subprocesses.run(run.backend, arguments, lambda line, run=run: told(run, line))
+            done = subprocesses.run(run.backend, arguments, lambda line, run=run: on_line(run, line))
             run.fresh = True
             run.state = "failed" if done.returncode else "finished"
             run.reason = done.reason if done.returncode else None

@@ -27,7 +27,7 @@ def report(comparison: Comparison, runs: list[Run], parity: list[dict[str, Any]]
     """What report.json holds, from ended runs and the parity reports of the methods."""
     finished = [run for run in runs if run.state == "finished"]
     scores = [name for name in SCORES if any(name in run.metrics for run in finished)]
-    options = TrainOptions(**comparison.given_to[comparison.methods[0]])
+    options = TrainOptions(**comparison.options_by_method[comparison.methods[0]])
     data, model = options.data, options.model
     return {
         "format_version": FORMAT_VERSION,

@@ -104,14 +104,14 @@ def take_head(tensors: dict[str, numpy.ndarray], checkpoint: Checkpoint, path: P
     Raises:
         CheckpointError: neither has it, its shape does not fit, or the family's head is not known here.
     """
-    wanted = _head_names(checkpoint, path)
-    own = _own_head(checkpoint, wanted)
-    last = wanted[-2]
+    names = _head_names(checkpoint, path)
+    own = _own_head(checkpoint, names)
+    last = names[-2]
     classes = tensors[last].shape[0] if last in tensors and tensors[last].ndim == 2 else 0
     hidden = geometry(checkpoint.config).hidden_size
     head = {}
-    for name in wanted:
-        rows = classes if name in wanted[-2:] else hidden
+    for name in names:
+        rows = classes if name in names[-2:] else hidden
         if name not in tensors and name in own:
             tensors[name] = own[name]
         if name not in tensors:
@@ -124,6 +124,6 @@ def classes_of(head: dict[str, numpy.ndarray]) -> int:
     return len(list(head.values())[-1])
 
 
-def refuse(saved: SavedPrompt, tool: str, what: str) -> CheckpointError:
-    """The error for what the other side cannot express."""
+def unsupported(saved: SavedPrompt, tool: str, what: str) -> CheckpointError:
+    """The error for what the other tool cannot express."""
     return CheckpointError(f"{saved.directory} cannot be written for {tool}, which has no {what}.")

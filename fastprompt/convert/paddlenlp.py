@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from fastprompt.convert.common import check_sizes, make_config, prefix_sizes, refuse, setting, take
+from fastprompt.convert.common import check_sizes, make_config, prefix_sizes, setting, take, unsupported
 from fastprompt.errors import CheckpointError
 from fastprompt.methods.layout import from_halves, to_halves
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
@@ -85,11 +85,11 @@ def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
     """The files of a prefix model's folder, by name."""
     config, tool = saved.config, "PaddleNLP"
     if saved.task != "causal_lm":
-        raise refuse(saved, tool, f"place for the head of {saved.task} beside a prefix")
+        raise unsupported(saved, tool, f"place for the head of {saved.task} beside a prefix")
     if not isinstance(config, PTuningV2Config):
-        raise refuse(saved, tool, f"deep prefix to make from {config.method}")
+        raise unsupported(saved, tool, f"deep prefix to make from {config.method}")
     if not config.shift_positions:
-        raise refuse(saved, tool, "prefix that leaves the tokens' positions alone (shift_positions=False)")
+        raise unsupported(saved, tool, "prefix that leaves the tokens' positions alone (shift_positions=False)")
     sizes = geometry(checkpoint.config)
     settings = {
         "dtype": "float32",

@@ -15,10 +15,10 @@ from fastprompt.convert.common import (
     make_config,
     prefix_sizes,
     read_weights,
-    refuse,
     setting,
     take,
     take_head,
+    unsupported,
     whole_head,
 )
 from fastprompt.errors import CheckpointError
@@ -121,12 +121,12 @@ def _kind_for(saved: SavedPrompt) -> str:
         )
     kind = _KINDS.get(type(config))
     if kind is None:
-        raise refuse(saved, "PEFT", f"prompt for {config.method}")
+        raise unsupported(saved, "PEFT", f"prompt for {config.method}")
     if kind == PREFIX and not config.shift_positions:
-        raise refuse(saved, "PEFT", "prefix that leaves the tokens' positions alone (shift_positions=False)")
+        raise unsupported(saved, "PEFT", "prefix that leaves the tokens' positions alone (shift_positions=False)")
     pooling = "first" if kind == PREFIX else "prompt"
     if saved.task == "sequence_classification" and config.pooling != pooling:
-        raise refuse(saved, "PEFT", f"pooling {config.pooling!r} for {config.method}, only {pooling!r}")
+        raise unsupported(saved, "PEFT", f"pooling {config.pooling!r} for {config.method}, only {pooling!r}")
     return kind
 
 
@@ -138,7 +138,7 @@ def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
     prompt_names = ("key", "value", "embedding")
     head = {n: x for n, x in saved.tensors.items() if n not in prompt_names and not n.startswith("prompt.")}
     if pooler := next((name for name in head if "pooler" in name), None):
-        raise refuse(saved, "PEFT", f"place for a trained pooler ({pooler})")
+        raise unsupported(saved, "PEFT", f"place for a trained pooler ({pooler})")
     if classifies:
         head |= whole_head(saved, checkpoint)  # PEFT's file has even a frozen one
     layers, heads, head_dim = sizes

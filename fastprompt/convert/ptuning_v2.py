@@ -11,10 +11,10 @@ from fastprompt.convert.common import (
     make_config,
     prefix_sizes,
     read_weights,
-    refuse,
     setting,
     take,
     take_head,
+    unsupported,
     whole_head,
 )
 from fastprompt.errors import CheckpointError
@@ -105,13 +105,13 @@ def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
     """The files of a checkpoint that P-Tuning v2's `from_pretrained` loads, by name."""
     config, tool = saved.config, "P-Tuning v2"
     if saved.task != "sequence_classification" or saved.model_type != "bert":
-        raise refuse(saved, tool, f"classifier as ours for {saved.task} on {saved.model_type}")
+        raise unsupported(saved, tool, f"classifier as ours for {saved.task} on {saved.model_type}")
     if not isinstance(config, PTuningV2Config):
-        raise refuse(saved, tool, f"deep prefix to make from {config.method}")
+        raise unsupported(saved, tool, f"deep prefix to make from {config.method}")
     if not config.shift_positions:
-        raise refuse(saved, tool, "prefix that leaves the tokens' positions alone (shift_positions=False)")
+        raise unsupported(saved, tool, "prefix that leaves the tokens' positions alone (shift_positions=False)")
     if config.pooling != "first":
-        raise refuse(saved, tool, f"pooling {config.pooling!r}")
+        raise unsupported(saved, tool, f"pooling {config.pooling!r}")
     projected = config.prefix_projection and not saved.collapsed
     if projected:
         encoder = {name: saved.tensors[f"prompt.{name}"] for name in ("embedding.weight", *_PROJECTION)}

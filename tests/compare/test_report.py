@@ -194,7 +194,7 @@ def test_an_exact_zero_is_a_dot_at_the_floor_and_not_a_fall_of_the_line():
 
 
 def test_names_at_the_ends_of_lines_do_not_cover_one_another():
-    placed = figures._apart({"torch": 0.5, "paddle": 0.5001, "jittor": 0.49, "budget": 0.52}, 0.1, "budget")
+    placed = figures._spread_labels({"torch": 0.5, "paddle": 0.5001, "jittor": 0.49, "budget": 0.52}, 0.1, "budget")
     heights = sorted(placed.values())
     assert placed["budget"] == 0.52
     assert all(upper - lower > 0.099 for lower, upper in pairwise(heights))

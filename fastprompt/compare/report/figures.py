@@ -27,7 +27,7 @@ LINES = {name: declaration(name).line_style for name in BACKENDS}
 
 
 @dataclass(frozen=True)
-class Scheme:
+class ColourScheme:
     """Colours of the page and of the figures on it; text has a contrast of 4.5 or more on `surface`."""
 
     surface: str
@@ -45,11 +45,11 @@ class Scheme:
         return own | frameworks
 
 
-LIGHT = Scheme(
+LIGHT = ColourScheme(
     *("#ffffff", "#f5f6f8", "#1c2128", "#57606a", "#d5dae0", "#b42318"),
     {name: line.light for name, line in LINES.items()},
 )
-DARK = Scheme(
+DARK = ColourScheme(
     *("#14171c", "#1d2128", "#e4e7eb", "#9aa4af", "#363d46", "#ff8a80"),
     {name: line.dark for name, line in LINES.items()},
 )
@@ -63,18 +63,20 @@ _STEPS = (1, 2, 2.5, 5, 10)  # between ticks
 _LEFT, _RIGHT = 48, 88  # of a panel: heights, and the names at the ends of the lines
 
 
-def to_svg(draw: Callable[[Scheme], Figure], scheme: Scheme) -> tuple[bytes, int, int]:
+def to_svg(draw: Callable[[ColourScheme], Figure], scheme: ColourScheme) -> tuple[bytes, int, int]:
     """The figure as SVG on a clear ground, with text in the reader's own font; its width and height."""
     content, sides = _save(draw, scheme, "svg", transparent=True, metadata={"Date": None, "Creator": None})
     font = f"text{{font-family:{_FONT}!important;font-variant-numeric:tabular-nums}}</style>"
     return content.decode().replace("</style>", font, 1).encode(), *sides
 
 
-def to_png(draw: Callable[[Scheme], Figure]) -> bytes:
+def to_png(draw: Callable[[ColourScheme], Figure]) -> bytes:
     return _save(draw, LIGHT, "png", dpi=2 * _DPI, bbox_inches="tight", pad_inches=0.15, metadata={"Software": None})[0]
 
 
-def _save(draw: Callable[[Scheme], Figure], scheme: Scheme, form: str, **options: Any) -> tuple[bytes, list[int]]:
+def _save(
+    draw: Callable[[ColourScheme], Figure], scheme: ColourScheme, form: str, **options: Any
+) -> tuple[bytes, list[int]]:
     buffer = io.BytesIO()
     with _settings(scheme):
         figure = draw(scheme)
@@ -83,7 +85,7 @@ def _save(draw: Callable[[Scheme], Figure], scheme: Scheme, form: str, **options
 
 
 @contextmanager
-def _settings(scheme: Scheme) -> Iterator[None]:
+def _settings(scheme: ColourScheme) -> Iterator[None]:
     """matplotlib's defaults and ours, whatever the user's own settings are."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -144,10 +146,10 @@ def read_curves(report: dict[str, Any]) -> Curves:
     found = [_thinned(entry, entry["steps"], entry["values"], numpy.max) for entry in report["loss_differences"]]
     values = numpy.concatenate([[], *(curve.values for curve in found)])
     budget = [] if report["loss_budget"] is None else [report["loss_budget"]]
-    held = [*values[numpy.isfinite(values) & (values > 0)], *budget]
+    positive = [*values[numpy.isfinite(values) & (values > 0)], *budget]
     has_zeros = bool((values == 0).any())
-    top = math.ceil(math.log10(max(held, default=1e-4)) + 0.3)
-    bottom = min(math.floor(math.log10(min(held, default=1e-8))) - has_zeros, top - 3)
+    top = math.ceil(math.log10(max(positive, default=1e-4)) + 0.3)
+    bottom = min(math.floor(math.log10(min(positive, default=1e-8))) - has_zeros, top - 3)
     floor = 10.0**bottom
     differences = [
         curve._replace(values=numpy.clip(numpy.nan_to_num(curve.values, nan=math.inf), floor, 10.0**top))
@@ -164,14 +166,16 @@ def _thinned(run: dict[str, Any], steps: list[int], values: list[float], reduce:
     )
 
 
-def draw_losses(report: dict[str, Any], curves: Curves, methods: list[str], titled: bool, scheme: Scheme) -> Figure:
+def draw_losses(
+    report: dict[str, Any], curves: Curves, methods: list[str], titled: bool, scheme: ColourScheme
+) -> Figure:
     """Training loss over steps: a panel for each method, a line for each framework and seed."""
     figure, panels = _panels(methods, titled, 216, scheme)
     for method, axes in zip(methods, panels, strict=True):
         ends: dict[str, list[float]] = {name: [] for name in wording.backends(report)}
         for curve in curves.losses:
             if curve.method == method:
-                ends[curve.backend].append(_draw_curve(axes, curve, _is_thin(report), scheme))
+                ends[curve.backend].append(_draw_curve(axes, curve, _has_several_seeds(report), scheme))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.set_ylim(*_with_room(*axes.dataLim.intervaly))
@@ -181,7 +185,7 @@ def draw_losses(report: dict[str, Any], curves: Curves, methods: list[str], titl
 
 
 def draw_differences(
-    report: dict[str, Any], curves: Curves, methods: list[str], titled: bool, scheme: Scheme
+    report: dict[str, Any], curves: Curves, methods: list[str], titled: bool, scheme: ColourScheme
 ) -> Figure:
     """Relative difference of the loss to the base framework's over steps, logarithmic, all panels on one scale."""
     figure, panels = _panels(methods, titled, 196, scheme)
@@ -195,7 +199,7 @@ def draw_differences(
         for curve in curves.differences:
             if curve.method == method:
                 zero = floor if curves.has_zeros else None
-                ends[curve.backend].append(_draw_curve(axes, curve, _is_thin(report), scheme, zero))
+                ends[curve.backend].append(_draw_curve(axes, curve, _has_several_seeds(report), scheme, zero))
         axes.set_ylim(floor / 1.5, top * 1.5)
         axes.yaxis.set_major_locator(FixedLocator([10.0**e for e in exponents] + [floor] * curves.has_zeros))
         axes.yaxis.set_major_formatter(FixedFormatter(names + ["0"] * curves.has_zeros))
@@ -209,7 +213,7 @@ def draw_differences(
     return figure
 
 
-def _panels(methods: list[str], titled: bool, height: int, scheme: Scheme) -> tuple[Figure, list[Axes]]:
+def _panels(methods: list[str], titled: bool, height: int, scheme: ColourScheme) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for each method, in up to three columns."""
     top, bottom = 26 + 22 * titled, 36
     height += 22 * titled
@@ -235,11 +239,11 @@ def _panels(methods: list[str], titled: bool, height: int, scheme: Scheme) -> tu
     return figure, panels
 
 
-def _is_thin(report: dict[str, Any]) -> bool:
+def _has_several_seeds(report: dict[str, Any]) -> bool:
     return len(wording.seeds(report)) > 1
 
 
-def _draw_curve(axes: Axes, curve: Curve, thin: bool, scheme: Scheme, zero: float | None = None) -> float:
+def _draw_curve(axes: Axes, curve: Curve, thin: bool, scheme: ColourScheme, zero: float | None = None) -> float:
     """Draw one run's line; returns the height at which it ends.
 
     Values at `zero` are dots beside the line, or exact zeros here and there would make it fall and rise.
@@ -266,7 +270,7 @@ def _with_room(low: float, high: float) -> tuple[float, float]:
     return max(low - room, 0.0) if low >= 0 else low - room, high + room
 
 
-def _name_axes(axes: Axes, quantity: str, missing: list[str], scheme: Scheme) -> None:
+def _name_axes(axes: Axes, quantity: str, missing: list[str], scheme: ColourScheme) -> None:
     first, last = axes.dataLim.intervalx
     room = (last - first) * 0.01 or 0.5
     axes.set_xlim(first - room, last + room)
@@ -280,14 +284,14 @@ def _name_axes(axes: Axes, quantity: str, missing: list[str], scheme: Scheme) ->
         axes.annotate(text, (1, 1), (_points(_RIGHT - 10), 6), "axes fraction", "offset points", ha="right", **small)
 
 
-def _name_lines(axes: Axes, ends: dict[str, list[float]], scheme: Scheme, budget: float | None = None) -> None:
+def _name_lines(axes: Axes, ends: dict[str, list[float]], scheme: ColourScheme, budget: float | None = None) -> None:
     """The frameworks' names, and the budget's, where their lines end."""
     pinned = None if budget is None else f"budget {wording.scientific(budget)}"
     if pinned:
         ends = {**ends, pinned: [budget]}
     to_axes = axes.transData - axes.transAxes
     heights = {name: to_axes.transform((1, numpy.mean(own)))[1] for name, own in ends.items() if own}
-    for name, y in _apart(heights, 17 / axes.bbox.height, pinned).items():
+    for name, y in _spread_labels(heights, 17 / axes.bbox.height, pinned).items():
         at = {"transform": axes.transAxes, "va": "center"}
         if name == pinned:
             axes.text(1.03, y, name, color=scheme.alarm, fontsize=_points(_SMALL), **at)
@@ -298,7 +302,7 @@ def _name_lines(axes: Axes, ends: dict[str, list[float]], scheme: Scheme, budget
             axes.text(1.12, y, name, color=colour, **at)
 
 
-def _apart(heights: dict[str, float], gap: float, pinned: str | None) -> dict[str, float]:
+def _spread_labels(heights: dict[str, float], gap: float, pinned: str | None) -> dict[str, float]:
     """The heights (0 to 1), moved so that no two lie closer than `gap`; the first stands highest of equals.
 
     All make room for `pinned`; without it none rises above 1.
@@ -320,7 +324,7 @@ def _apart(heights: dict[str, float], gap: float, pinned: str | None) -> dict[st
 # -- bars ------------------------------------------------------------------------------------------------------------
 
 
-def draw_bars(report: dict[str, Any], quantity: str, unit: str, scheme: Scheme) -> Figure:
+def draw_bars(report: dict[str, Any], quantity: str, unit: str, scheme: ColourScheme) -> Figure:
     """A bar for each framework under each method's name: the mean over seeds, a dot for each seed, the value."""
     names, methods = wording.backends(report), wording.methods(report)
     top, heading, row, gap = 26, 24, 20, 10

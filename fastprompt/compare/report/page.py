@@ -45,7 +45,7 @@ class Column(NamedTuple):
     width: int  # of its longest deviation, in characters
 
 
-class Number(NamedTuple):
+class NumberCell(NamedTuple):
     """A table's cell: a mean and its deviation, which is empty with one seed."""
 
     label: str
@@ -54,7 +54,7 @@ class Number(NamedTuple):
     width: int
 
 
-class Held(NamedTuple):
+class BudgetCell(NamedTuple):
     """A table's cell: a difference and whether it breaks its budget."""
 
     label: str
@@ -96,9 +96,9 @@ def write_report(report: dict[str, Any], directory: Path) -> Path:
     return page
 
 
-def _whole_figures(report: dict[str, Any], curves: figures.Curves) -> dict[str, Callable[[figures.Scheme], Any]]:
+def _whole_figures(report: dict[str, Any], curves: figures.Curves) -> dict[str, Callable[[figures.ColourScheme], Any]]:
     """What draws each PNG, of those that there is something to draw for."""
-    found: dict[str, Callable[[figures.Scheme], Any]] = {}
+    found: dict[str, Callable[[figures.ColourScheme], Any]] = {}
     if drawn := _drawn_methods(report, curves.losses):
         found["loss.png"] = partial(figures.draw_losses, report, curves, drawn, True)
     if drawn := _drawn_methods(report, curves.differences):
@@ -204,12 +204,12 @@ def _results(report: dict[str, Any], columns: list[Column]) -> list[dict[str, An
     return groups
 
 
-def _number(values: dict[str, Any], column: Column) -> Number:
+def _number(values: dict[str, Any], column: Column) -> NumberCell:
     if column.name not in values:
-        return Number(column.label, "not measured", "", 0)
+        return NumberCell(column.label, "not measured", "", 0)
     value = values[column.name]
     mean = f"{value['mean']:,.{column.decimals}f}"
-    return Number(column.label, mean, _deviation(value, column.decimals), column.width)
+    return NumberCell(column.label, mean, _deviation(value, column.decimals), column.width)
 
 
 def _deviation(value: dict[str, Any], decimals: int) -> str:
@@ -228,7 +228,7 @@ def _panel(report: dict[str, Any], curves: figures.Curves, method: str) -> dict[
     }
 
 
-def _picture(draw: Callable[[figures.Scheme], Any], alt: str) -> Picture:
+def _picture(draw: Callable[[figures.ColourScheme], Any], alt: str) -> Picture:
     light, width, height = figures.to_svg(draw, figures.LIGHT)
     dark, *_ = figures.to_svg(draw, figures.DARK)
     return Picture(_data_uri(light), _data_uri(dark), width, height, alt)
@@ -250,8 +250,8 @@ def _parity(parity: dict[str, Any]) -> dict[str, Any]:
         by_quantity.setdefault(row["quantity"], []).append(row)
     return {
         **parity,
-        "all": [_held(row, parity["backends"]) for row in rows],
-        "worst": [_held(_worst(own), parity["backends"]) for own in by_quantity.values()],
+        "all": [_difference_row(row, parity["backends"]) for row in rows],
+        "worst": [_difference_row(_worst(own), parity["backends"]) for own in by_quantity.values()],
         "broken": [
             {**entry, "value": wording.scientific(entry["value"]), "budget": wording.scientific(entry["budget"])}
             for entry in parity["broken"]
@@ -269,15 +269,15 @@ def _worst(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _held(row: dict[str, Any], backends: list[str]) -> dict[str, Any]:
+def _difference_row(row: dict[str, Any], backends: list[str]) -> dict[str, Any]:
     return {
         "quantity": row["quantity"],
         "name": row["name"],
         "budget": "reported only" if row["budget"] is None else wording.scientific(row["budget"]),
         "cells": [
-            Held(name, wording.scientific(row["values"][name]), name in row["broken"])
+            BudgetCell(name, wording.scientific(row["values"][name]), name in row["broken"])
             if name in row["values"]
-            else Held(name, "not measured", False)
+            else BudgetCell(name, "not measured", False)
             for name in backends
         ],
     }

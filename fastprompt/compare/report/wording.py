@@ -96,8 +96,8 @@ def summary(report: dict[str, Any]) -> str:
     numbers = seeds(report)
     seeded = f"seed\u00a0{numbers[0]}" if len(numbers) == 1 else few_or_count([str(n) for n in numbers], "seed")
     seeded = f"seeds {seeded}" if 2 <= len(numbers) <= 3 else seeded
-    held = "were compared" if len(names) > 1 else "was measured"
-    what = f"{listing(names)} {held} on {report['task']} with {few_or_count(methods(report), 'method')} ({seeded})"
+    verb = "were compared" if len(names) > 1 else "was measured"
+    what = f"{listing(names)} {verb} on {report['task']} with {few_or_count(methods(report), 'method')} ({seeded})"
     failures = [
         f"{name} failed in {failed} of its {counted(len(own), 'run')}"
         for name in names
@@ -114,7 +114,7 @@ def summary(report: dict[str, Any]) -> str:
 def _loss_agreement(report: dict[str, Any]) -> list[str]:
     base, budget, differences = report["base"], report["loss_budget"], report["loss_differences"]
     if len(backends(report)) == 1:
-        return ["there is no second framework to hold it against"]
+        return ["there is no second framework to compare it with"]
     if not differences:
         return [f"no other framework finished a run that {base} finished too, so no losses could be compared"]
     if budget is None:
