@@ -123,10 +123,10 @@ def _wrap_exec(spec: ModuleSpec) -> None:
 # --- before a module runs -------------------------------------------------------------------------------------------
 
 _BEFORE: dict[str, Callable[[], None]] = {
-    # jittor dies on import without a few environment variables; the others only follow suit. Stays: it is not about
+    # jittor fails on import without a few environment variables; the others only follow suit. Stays: it is not about
     # fastNLP's age.
     **{name: functools.partial(_before_framework, name) for name in BACKENDS},
-    # With FASTNLP_BACKEND unset fastNLP imports every installed framework and dies of the first broken one; backend()
+    # With FASTNLP_BACKEND unset fastNLP imports every installed framework and fails at the first broken one; backend()
     # sets it. Can go when fastNLP imports one framework only.
     "fastNLP": apply,
 }
@@ -135,7 +135,7 @@ _BEFORE: dict[str, Callable[[], None]] = {
 # --- after a module has run -----------------------------------------------------------------------------------------
 
 
-def _spare_the_environment(module: ModuleType) -> None:
+def _preserve_environment(module: ModuleType) -> None:
     """Let paddle be imported before fastNLP, and leave the environment alone where there is no GPU.
 
     fastNLP asserts that paddle is not imported, in order to choose the GPU by CUDA_VISIBLE_DEVICES in time; on one
@@ -165,7 +165,7 @@ def _spare_the_environment(module: ModuleType) -> None:
     module._set_backend = _set_backend
 
 
-def _leave_torch_out(module: ModuleType) -> None:
+def _hide_torch_metrics(module: ModuleType) -> None:
     """Under another framework, do not see the torch-only metric libraries: fastNLP imports them, and torch with them.
 
     Can go when fastNLP looks at its backend before it imports torchmetrics.
@@ -179,7 +179,7 @@ def _leave_torch_out(module: ModuleType) -> None:
     module._module_available = _module_available
 
 
-def _remember_text_settings(module: ModuleType) -> None:
+def _pass_text_settings(module: ModuleType) -> None:
     """Let a prompt model know how the texts of its training dataloader became tokens, for its prompt file.
 
     Stays: fastNLP's Trainer shows a model its batches and not its dataloader.
@@ -198,14 +198,14 @@ def _remember_text_settings(module: ModuleType) -> None:
 
 def _change_trainer(module: ModuleType) -> None:
     step_with_every_batch(module)
-    _remember_text_settings(module)
+    _pass_text_settings(module)
 
 
 # fastNLP module -> (the framework it is patched for, None for all; what patches it: a function, or the name of one in
 # drivers/<framework>/fastnlp_patches.py). Each function says why, and when it can go.
 _PATCHES: dict[str, tuple[str | None, str | Callable[[ModuleType], None]]] = {
-    "fastNLP.envs.set_backend": (None, _spare_the_environment),
-    "fastNLP.envs.utils": (None, _leave_torch_out),
+    "fastNLP.envs.set_backend": (None, _preserve_environment),
+    "fastNLP.envs.utils": (None, _hide_torch_metrics),
     "fastNLP.core.dataloaders.torch_dataloader.fdl": ("torch", "no_prefetch_without_workers"),
     "fastNLP.core.dataloaders.torch_dataloader.mix_dataloader": ("torch", "no_prefetch_in_mix"),
     "fastNLP.core.drivers.torch_driver.torch_driver": ("torch", "change_driver"),

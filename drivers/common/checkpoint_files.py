@@ -38,7 +38,7 @@ class CheckpointFiles:
         should_save_model: bool = True,
         **_: Any,
     ) -> None:
-        """Write model (unless a `model_save_fn` did), optimizers, place in the data and `states`.
+        """Write model (unless a `model_save_fn` did), optimizers, position in the data and `states`.
 
         Raises:
             CheckpointError: the model is no prompt model, or the folder cannot be written.
@@ -71,7 +71,7 @@ class CheckpointFiles:
         should_load_model: bool = True,
         **_: Any,
     ) -> dict[str, Any]:
-        """Bring back what `save_checkpoint` wrote; `states`, the loader and its place are returned.
+        """Bring back what `save_checkpoint` wrote; `states`, the loader and its position are returned.
 
         Raises:
             CheckpointError: the checkpoint is not whole, or not of this model.
@@ -109,13 +109,13 @@ class CheckpointFiles:
         return model
 
     def _sampler_of(self, dataloader: Any) -> tuple[Any, int | None]:
-        """(what knows a loader's place in the data, the loader's batch size)"""
+        """(what knows a loader's position in the data, the loader's batch size)"""
         of_loader = self.get_dataloader_args(dataloader)
         own = getattr(dataloader, "batch_sampler", None)
         for sampler in (own, of_loader.batch_sampler, of_loader.sampler):
             if callable(getattr(sampler, "state_dict", None)):
                 return sampler, of_loader.batch_size
         raise CheckpointError(
-            "The loader's sampler does not know its place in the data; take fastprompt.make_dataloader or a sampler of "
-            "fastNLP's (ReproducibleSampler, ReproducibleBatchSampler)."
+            "The loader's sampler does not know its position in the data; take fastprompt.make_dataloader or a sampler "
+            "of fastNLP's (ReproducibleSampler, ReproducibleBatchSampler)."
         )

@@ -26,7 +26,7 @@ class Distributed:
     weights, and its shares all weigh the same.
 
     Attributes:
-        bytes_reduced: how much this process has handed in to be summed so far.
+        bytes_reduced: bytes of gradients that this process has handed to all-reduce so far.
     """
 
     spread: Callable[..., Any]  # fastNLP's own way to divide a loader's examples among processes
@@ -74,13 +74,13 @@ class Distributed:
             self._reduces = True
 
     def _reduce_gradients(self) -> None:
-        held = [p for p in tuned_by(self) if optim.gradient(p, self.optimizers) is not None]
-        if not held:
+        with_gradient = [p for p in tuned_by(self) if optim.gradient(p, self.optimizers) is not None]
+        if not with_gradient:
             return
-        flat = ops.cat([ops.reshape(optim.gradient(p, self.optimizers), (-1,)) for p in held], axis=0)
+        flat = ops.cat([ops.reshape(optim.gradient(p, self.optimizers), (-1,)) for p in with_gradient], axis=0)
         self.bytes_reduced += 4 * int(flat.shape[0])  # float32
         flat = collective.all_reduce(flat)
-        for parameter, value in zip(held, _cut(flat, held), strict=True):
+        for parameter, value in zip(with_gradient, _cut(flat, with_gradient), strict=True):
             optim.set_gradient(parameter, ops.reshape(value, tuple(parameter.shape)), self.optimizers)
 
     # -- the data ----------------------------------------------------------------------------------------------------

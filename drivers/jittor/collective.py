@@ -45,7 +45,7 @@ def join(device: str) -> None:
     try:
         import mpi4py
 
-        mpi4py.rc.finalize = False  # see _part
+        mpi4py.rc.finalize = False  # see _leave
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise BackendError(f"Several processes under jittor talk over MPI, which is missing: {mpirun.FIX}.") from error
@@ -57,11 +57,11 @@ def join(device: str) -> None:
     jittor.in_mpi = False  # a user's own `import jittor` under mpirun has it average the gradients once more
     os.environ[FASTNLP_GLOBAL_RANK] = str(world().rank)  # so fastNLP's own callbacks write files in the first only
     _world = MPI.COMM_WORLD
-    atexit.register(_part)
+    atexit.register(_leave)
     barrier()
 
 
-def _part() -> None:
+def _leave() -> None:
     """MPI's end waits for the others; where this process has failed they wait for it, and mpirun ends them if it goes
     without."""
     if not hasattr(sys, "last_value"):
@@ -75,7 +75,7 @@ def all_reduce(x: Var) -> Var:
     from mpi4py import MPI
 
     total = x.numpy()
-    with _all_there():
+    with _lost_process_errors():
         _world.Allreduce(MPI.IN_PLACE, total)
     return jittor.array(total).stop_grad()
 
@@ -83,25 +83,25 @@ def all_reduce(x: Var) -> Var:
 def broadcast(x: Var) -> Var:
     """The first process's `x`."""
     value = x.numpy()
-    with _all_there():
+    with _lost_process_errors():
         _world.Bcast(value)
     return jittor.array(value).stop_grad()
 
 
 def all_gather_object(x: Any) -> list[Any]:
     """Every process's `x`, in the order of their ranks."""
-    with _all_there():
+    with _lost_process_errors():
         return _world.allgather(x)
 
 
 def barrier() -> None:
     """Wait until all processes are here."""
-    with _all_there():
+    with _lost_process_errors():
         _world.Barrier()
 
 
 @contextmanager
-def _all_there() -> Iterator[None]:
+def _lost_process_errors() -> Iterator[None]:
     from mpi4py import MPI
 
     try:

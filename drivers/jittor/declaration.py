@@ -1,4 +1,4 @@
-"""What the Jittor driver says of itself: imports no framework."""
+"""What the Jittor driver declares about itself: imports no framework."""
 
 from collections.abc import Sequence
 

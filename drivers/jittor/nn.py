@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastprompt.drivers.jittor import kernels, ops
-from fastprompt.drivers.jittor.runtime import settle
+from fastprompt.drivers.jittor.runtime import configure
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import require
 
@@ -38,7 +38,7 @@ __all__ = [
     "unfreeze",
 ]
 
-settle()
+configure()
 
 
 class Module(jittor.nn.Module):
@@ -186,7 +186,7 @@ class LayerNorm(Module):
 
 
 def parameter(shape: Sequence[int]) -> Var:
-    """A trainable tensor of zeros, for a module to keep as an attribute."""
+    """A trainable tensor of zeros, for a module to hold as an attribute."""
     return jittor.zeros(tuple(shape))
 
 

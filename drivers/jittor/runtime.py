@@ -52,10 +52,10 @@ def prepare() -> None:
             import jittor  # noqa: F401
         except SystemExit as stop:  # jittor rebuilt the helper that compiles, and cannot load it twice
             raise BackendError("jittor has renewed its cache of compiled code: run the same command again.") from stop
-    settle()
+    configure()
 
 
-def settle() -> None:
+def configure() -> None:
     """Give back to Python what `import jittor` took; nn.py calls it too, for a user's own `import jittor`."""
     import jittor_utils
 

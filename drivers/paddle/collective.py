@@ -25,20 +25,20 @@ def join(device: str) -> None:
         return
     if device == "cpu":
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # "auto" makes no process group on CPUs
-    with _all_there():
+    with _lost_process_errors():
         dist.init_parallel_env()
 
 
 def all_reduce(x: Tensor) -> Tensor:
     """The sum over all processes."""
-    with _all_there():
+    with _lost_process_errors():
         dist.all_reduce(x)
     return x
 
 
 def broadcast(x: Tensor) -> Tensor:
     """The first process's `x`."""
-    with _all_there():
+    with _lost_process_errors():
         dist.broadcast(x, 0)
     return x
 
@@ -53,19 +53,19 @@ def all_gather_object(x: Any) -> list[Any]:
 
 def _all_gather(x: numpy.ndarray) -> list[numpy.ndarray]:
     found: list[Tensor] = []
-    with _all_there():
+    with _lost_process_errors():
         dist.all_gather(found, paddle.to_tensor(x))
     return [part.numpy() for part in found]
 
 
 def barrier() -> None:
     """Wait until all processes are here."""
-    with _all_there():
+    with _lost_process_errors():
         dist.barrier()
 
 
 @contextmanager
-def _all_there() -> Iterator[None]:
+def _lost_process_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, OSError) as error:  # paddle's errors are of many kinds

@@ -125,7 +125,7 @@ class _LayerNorm(PyLayer):
 
 
 def parameter(shape: Sequence[int]) -> Tensor:
-    """A trainable tensor of zeros, for a module to keep as an attribute."""
+    """A trainable tensor of zeros, for a module to hold as an attribute."""
     return paddle.create_parameter(list(shape), "float32", default_initializer=_ZEROS)
 
 
@@ -158,7 +158,7 @@ def is_trainable(parameter: Tensor) -> bool:
 
 
 def to_bf16(module: Module) -> None:
-    """Keep a (frozen) module's tensors in bfloat16.
+    """Cast a (frozen) module's tensors to bfloat16.
 
     Raises:
         BackendError: the module is on the CPU, for which paddle has no bfloat16 kernels.

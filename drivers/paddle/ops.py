@@ -14,7 +14,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
-runtime.settle()
+runtime.configure()
 
 tanh, sigmoid, relu = paddle.tanh, F.sigmoid, F.relu
 no_grad = paddle.no_grad

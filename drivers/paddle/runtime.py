@@ -14,32 +14,32 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 _threads: int | None = None
-_threads_were_asked = False
+_threads_were_set = False
 
 
 def prepare() -> None:
     """Set what paddle reads when it is imported; harmless where it is imported already, and when called again."""
-    global _threads, _threads_were_asked
+    global _threads, _threads_were_set
     if _threads is not None:
         return
     # Paddle's import sets the variable to 1 where it is unset, so afterwards it says nothing.
-    asked = "" if _is_imported() else os.environ.get("OMP_NUM_THREADS", "")
-    _threads_were_asked = asked.isdigit()
-    _threads = int(asked) if _threads_were_asked else _cpu_count()
+    value = "" if _is_imported() else os.environ.get("OMP_NUM_THREADS", "")
+    _threads_were_set = value.isdigit()
+    _threads = int(value) if _threads_were_set else _cpu_count()
     if _is_amd_with_avx2():
         # The MKL in paddle's wheel (2019) takes AMD for the oldest processor it knows; 5 names its AVX2 kernels.
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     _keep_freed_memory()
 
 
-def settle() -> None:
+def configure() -> None:
     """Set what needs paddle imported; `ops` calls it."""
     import paddle
 
     # With lazy views a transpose is free, but the concat or copy after it takes 20 times as long as a transpose.
     paddle.set_flags({"FLAGS_use_stride_kernel": False})
     paddle.base.core.set_num_threads(_threads)
-    if not _threads_were_asked:  # then paddle's import has written 1, which child processes would obey
+    if not _threads_were_set:  # then paddle's import has written 1, which child processes would obey
         os.environ.pop("OMP_NUM_THREADS", None)
 
 

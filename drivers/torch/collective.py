@@ -19,7 +19,7 @@ def missing() -> str | None:
 def join(device: str) -> None:
     """Meet the other processes, once; returns when all are there."""
     if not dist.is_initialized():
-        with _all_there():
+        with _lost_process_errors():
             dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         atexit.register(_leave)  # Gloo's threads abort a process that ends while they still run
 
@@ -31,14 +31,14 @@ def _leave() -> None:
 
 def all_reduce(x: Tensor) -> Tensor:
     """The sum over all processes."""
-    with _all_there():
+    with _lost_process_errors():
         dist.all_reduce(x)
     return x
 
 
 def broadcast(x: Tensor) -> Tensor:
     """The first process's `x`."""
-    with _all_there():
+    with _lost_process_errors():
         dist.broadcast(x, 0)
     return x
 
@@ -46,19 +46,19 @@ def broadcast(x: Tensor) -> Tensor:
 def all_gather_object(x: Any) -> list[Any]:
     """Every process's `x`, in the order of their ranks."""
     found = [None] * dist.get_world_size()
-    with _all_there():
+    with _lost_process_errors():
         dist.all_gather_object(found, x)
     return found
 
 
 def barrier() -> None:
     """Wait until all processes are here."""
-    with _all_there():
+    with _lost_process_errors():
         dist.barrier()
 
 
 @contextmanager
-def _all_there() -> Iterator[None]:
+def _lost_process_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # dist.DistError is one

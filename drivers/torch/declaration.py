@@ -1,4 +1,4 @@
-"""What the PyTorch driver says of itself: imports no framework."""
+"""What the PyTorch driver declares about itself: imports no framework."""
 
 import sys
 from collections.abc import Sequence

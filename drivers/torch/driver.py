@@ -8,7 +8,7 @@ from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.drivers.common.checkpoint_files import CheckpointFiles
 from fastprompt.drivers.common.distributed import Distributed
 from fastprompt.drivers.torch import collective
-from fastprompt.drivers.torch.sharding import InStep, computing_together, is_sharded, shard
+from fastprompt.drivers.torch.sharding import SynchronizedLoader, computing_together, is_sharded, shard
 from fastprompt.errors import BackendError, ConfigError
 from fastprompt.launch.world import world
 
@@ -49,7 +49,7 @@ class _ShardedDriver(_ProcessDriver):
         if not evaluates:
             return loader
         loader.batch_sampler.pad = True
-        return InStep(loader, self._compute)
+        return SynchronizedLoader(loader, self._compute)
 
     @torch.no_grad()
     def _compute(self, batch: dict) -> None:
@@ -71,7 +71,7 @@ def get_driver(model: Module, device: str = "cpu", fsdp: bool = False, fp16: boo
 
     Raises:
         BackendError: there is no such device.
-        ConfigError: the backbone cannot be shared out, or there is one process alone.
+        ConfigError: the backbone cannot be sharded, or there is one process alone.
     """
     processes = world()
     if processes.size > 1 and device == "cuda":
@@ -83,7 +83,7 @@ def get_driver(model: Module, device: str = "cpu", fsdp: bool = False, fp16: boo
     if processes.size == 1:
         if fsdp:
             raise ConfigError(
-                "fsdp shares the backbone out among several processes: start them with torchrun or --num_processes."
+                "fsdp shards the backbone among several processes: start them with torchrun or --num_processes."
             )
         return Driver(model, device, fp16)
     if device != "cpu":

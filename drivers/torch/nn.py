@@ -32,7 +32,7 @@ __all__ = [
 
 
 def parameter(shape: Sequence[int]) -> torch.nn.Parameter:
-    """A trainable tensor of zeros, for a module to keep as an attribute."""
+    """A trainable tensor of zeros, for a module to hold as an attribute."""
     return torch.nn.Parameter(torch.zeros(tuple(shape)))
 
 
@@ -66,7 +66,7 @@ def is_trainable(parameter: torch.nn.Parameter) -> bool:
 
 
 def to_bf16(module: Module) -> None:
-    """Keep a (frozen) module's tensors in bfloat16."""
+    """Cast a (frozen) module's tensors to bfloat16."""
     module.to(torch.bfloat16)
 
 

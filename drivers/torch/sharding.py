@@ -28,12 +28,12 @@ def shard(backbone: nn.Module, device: str, processes: int) -> None:
         return
     parameters = list(backbone.parameters())
     if any(p.requires_grad for p in parameters):
-        raise ConfigError("fsdp shares out a frozen backbone, and this one is trained; leave it off, or tune a prompt.")
+        raise ConfigError("fsdp shards a frozen backbone, and this one is trained; leave it off, or tune a prompt.")
     if not all(p.is_floating_point() for p in parameters):
-        raise ConfigError("fsdp shares out no quantized backbone; leave it off, or load_in_8bit and load_in_4bit.")
+        raise ConfigError("fsdp shards no quantized backbone; leave it off, or load_in_8bit and load_in_4bit.")
     blocks = list(_blocks(backbone))
     if not blocks:
-        raise ConfigError("This backbone has no list of blocks to share out; leave fsdp off.")
+        raise ConfigError("This backbone has no list of blocks to shard; leave fsdp off.")
     mesh = init_device_mesh(device.partition(":")[0], (processes,))
     for block in blocks:
         fully_shard(block, mesh=mesh)
@@ -51,7 +51,7 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
         yield from child if isinstance(child, nn.ModuleList) else _blocks(child)
 
 
-class InStep:
+class SynchronizedLoader:
     """A loader whose stand-ins for missing examples the model sees, as all processes compute a block together, and
     nobody else."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastprompt.backbones.bert import BertEmbeddings, BertSelfAttention
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.portable import ForwardPass, PortableBackbone, activation
+from fastprompt.backbones.portable import PassInputs, PortableBackbone, activation
 from fastprompt.framework import nn
 
 _DEFAULTS = {"hidden_act": "gelu_new", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # not BERT's
@@ -73,7 +73,7 @@ class Backbone(PortableBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.encoder.embedding_hidden_mapping_in(self.embeddings(inputs_embeds, token_type_ids, position_ids))
 
-    def blocks(self, given: ForwardPass) -> list[Callable]:
+    def blocks(self, inputs: PassInputs) -> list[Callable]:
         groups, calls = list(self.encoder.albert_layer_groups), self.config["num_hidden_layers"]
         calls_of_a_group = calls / len(groups)  # a float, rounded as the stock model does
         chosen = [groups[int(index / calls_of_a_group)] for index in range(calls)]

@@ -1,7 +1,7 @@
 """BLOOM (Le Scao et al., 2022, arXiv:2211.05100), portable; its vocabulary head is tied to the word embeddings.
 
-It has no position embeddings: a query sees a key the less the further back it stands (ALiBi: Press et al., 2022,
-arXiv:2108.12409). Padding stands nowhere, and neither does a prefix unless it is placed, see `Prefix`.
+It has no position embeddings: the further back a key stands, the lower is its score (ALiBi: Press et al., 2022,
+arXiv:2108.12409). Padding stands nowhere, and neither does a prefix unless it has positions, see `Prefix`.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.portable import ForwardPass, attend
+from fastprompt.backbones.portable import PassInputs, attend
 from fastprompt.backbones.portable_causal import CausalBackbone
 from fastprompt.framework import nn, ops
 
@@ -17,8 +17,8 @@ import numpy
 
 
 def alibi_slopes(heads: int) -> numpy.ndarray:
-    """How fast each head's sight falls off, (heads,): powers of 2^(-8 / heads), filled up from those of twice as many
-    heads where their number is no power of two."""
+    """How much each head's scores fall per token of distance, (heads,): powers of 2^(-8 / heads); where the number of
+    heads is no power of two, filled up from those of twice as many heads."""
     whole = 2 ** math.floor(math.log2(heads))
     slopes = 2.0 ** (-8.0 / whole * numpy.arange(1, whole + 1))
     between = 2.0 ** (-4.0 / whole * numpy.arange(1, 2 * (heads - whole), 2))
@@ -93,10 +93,10 @@ class Backbone(CausalBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.word_embeddings_layernorm(inputs_embeds)
 
-    def make_mask(self, given: ForwardPass) -> Any:
-        """As every causal model's, and what distance takes off a score: (B, heads, T, P + S)."""
-        mask = super().make_mask(given)  # (B or 1, 1, T, P + S)
-        attention_mask, prefix, like = given.attention_mask, given.prefix, given.inputs_embeds
+    def make_mask(self, inputs: PassInputs) -> Any:
+        """As every causal model's, with each head's penalty for distance: (B, heads, T, P + S)."""
+        mask = super().make_mask(inputs)  # (B or 1, 1, T, P + S)
+        attention_mask, prefix, like = inputs.attention_mask, inputs.prefix, inputs.inputs_embeds
         batch, length = like.shape[:2]
         tokens = mask.shape[3] - (prefix.length if prefix else 0)
         if attention_mask is None:
@@ -106,14 +106,14 @@ class Backbone(CausalBackbone):
         distances = ops.reshape(keys, (batch, 1, 1, tokens)) - queries  # 0 and less, to what a query sees
         if prefix is not None:
             before = numpy.zeros((batch, 1, length, prefix.length), "float32")
-            if prefix.placed:
+            if prefix.has_positions:
                 before = before + (numpy.arange(prefix.length) - prefix.length).astype("float32")
             before = ops.tensor(before, like=like)
-            distances = ops.cat([before - queries if prefix.placed else before, distances], axis=3)
+            distances = ops.cat([before - queries if prefix.has_positions else before, distances], axis=3)
         slopes = alibi_slopes(self.geometry.heads).reshape(1, -1, 1, 1)
         return mask + distances * ops.tensor(slopes, like=like)
 
-    def blocks(self, given: ForwardPass) -> list[Callable]:
+    def blocks(self, inputs: PassInputs) -> list[Callable]:
         return list(self.h)
 
     def finish(self, hidden: Any) -> Any:

@@ -15,7 +15,7 @@ class ErnieEmbeddings(bert.BertEmbeddings):
             self.task_type_embeddings = nn.Embedding(config.get("task_type_vocab_size", 3), width)
 
     def forward(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
-        if self.has_tasks:  # task 0, the stock model's where none is named
+        if self.has_tasks:  # task 0, the stock model's default
             inputs_embeds = inputs_embeds + self.task_type_embeddings(position_ids * 0)
         return super().forward(inputs_embeds, token_type_ids, position_ids)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.portable import ForwardPass, activation, attend, split_heads
+from fastprompt.backbones.portable import PassInputs, activation, attend, split_heads
 from fastprompt.backbones.portable_causal import CausalBackbone
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
@@ -71,8 +71,8 @@ class GPT2Block(nn.Module):
 class Backbone(CausalBackbone):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        usual = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
-        for name, value in usual.items():
+        supported = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
+        for name, value in supported.items():
             if config.get(name, value) != value:
                 raise CheckpointError(
                     f"config.json asks for {name}={config[name]}, which the portable definition lacks; use torch."
@@ -90,7 +90,7 @@ class Backbone(CausalBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.drop(inputs_embeds + self.wpe(position_ids))
 
-    def blocks(self, given: ForwardPass) -> list[Callable]:
+    def blocks(self, inputs: PassInputs) -> list[Callable]:
         return list(self.h)
 
     def finish(self, hidden: Any) -> Any:

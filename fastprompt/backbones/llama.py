@@ -1,4 +1,5 @@
-"""Llama (Touvron et al., 2023, arXiv:2302.13971) and its kin Qwen2 and Qwen3, portable, without their vocabulary head.
+"""Llama (Touvron et al., 2023, arXiv:2302.13971) and its relatives Qwen2 and Qwen3, portable, without their
+vocabulary head.
 
 Attention is causal, its keys and values shared by groups of heads, and positions are rotations of queries and keys.
 """
@@ -8,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.portable import ForwardPass, activation, attend, split_heads
+from fastprompt.backbones.portable import PassInputs, activation, attend, split_heads
 from fastprompt.backbones.portable_causal import CausalBackbone
 from fastprompt.backbones.rotary import Rotation, rope_frequencies, rotate, rotation_at
 from fastprompt.errors import CheckpointError
@@ -114,8 +115,8 @@ class Backbone(CausalBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return inputs_embeds
 
-    def blocks(self, given: ForwardPass) -> list[Callable]:
-        rotation = rotation_at(given.position_ids, self._frequencies, like=given.inputs_embeds)
+    def blocks(self, inputs: PassInputs) -> list[Callable]:
+        rotation = rotation_at(inputs.position_ids, self._frequencies, like=inputs.inputs_embeds)
         return [partial(layer, rotation=rotation) for layer in self.layers]
 
     def finish(self, hidden: Any) -> Any:

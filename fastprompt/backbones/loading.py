@@ -58,9 +58,9 @@ def _load_portable(checkpoint: Checkpoint, config: dict[str, Any]) -> Any:
     missing = backbone.stock_parameters()
     for name, value in checkpoint.read(only=missing):
         parameter = missing.pop(name)
-        wanted, found = tuple(parameter.shape), value.shape
-        if wanted != found:
-            raise CheckpointError(f"{checkpoint.name}: {name} has the shape {found}, config.json asks for {wanted}.")
+        expected, found = tuple(parameter.shape), value.shape
+        if expected != found:
+            raise CheckpointError(f"{checkpoint.name}: {name} has the shape {found}, config.json asks for {expected}.")
         nn.set_value(parameter, value.astype("float32"))
     if missing:
         name = next(iter(missing))

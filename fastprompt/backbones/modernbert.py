@@ -13,10 +13,9 @@ from typing import Any
 
 from fastprompt.backbones.cache import LayerCache
 from fastprompt.backbones.portable import (
-    ForwardPass,
+    PassInputs,
     PortableBackbone,
     activation,
-    additive_mask,
     attend,
     split_heads,
 )
@@ -33,8 +32,8 @@ GLOBAL, LOCAL = "full_attention", "sliding_attention"  # in config.json's layer_
 def layer_types(config: dict[str, Any]) -> list[str]:
     """Each layer's kind of attention."""
     every = config.get("global_attn_every_n_layers", 3)
-    usual = [LOCAL if index % every else GLOBAL for index in range(config["num_hidden_layers"])]
-    found = config.get("layer_types") or usual
+    default = [LOCAL if index % every else GLOBAL for index in range(config["num_hidden_layers"])]
+    found = config.get("layer_types") or default
     if unknown := set(found) - {GLOBAL, LOCAL}:
         raise CheckpointError(f"config.json asks for layers of {min(unknown)!r}; known are {GLOBAL} and {LOCAL}.")
     return found
@@ -42,19 +41,19 @@ def layer_types(config: dict[str, Any]) -> list[str]:
 
 def frequencies_of(config: dict[str, Any], head_dim: int) -> dict[str, numpy.ndarray]:
     """Each kind of layer's rotary frequencies, from today's `rope_parameters` or the published `*_rope_theta`."""
-    settings, stretched = config.get("rope_parameters") or {}, config.get("rope_scaling") or {}
-    wide = config.get("global_rope_theta", 160000.0)
-    thetas = {GLOBAL: wide, LOCAL: config.get("local_rope_theta", 10000.0) or wide}
+    settings, scaling = config.get("rope_parameters") or {}, config.get("rope_scaling") or {}
+    global_theta = config.get("global_rope_theta", 160000.0)
+    thetas = {GLOBAL: global_theta, LOCAL: config.get("local_rope_theta", 10000.0) or global_theta}
     return {
-        kind: rope_frequencies({**stretched, **(settings.get(kind) or {})}, head_dim, theta)
+        kind: rope_frequencies({**scaling, **(settings.get(kind) or {})}, head_dim, theta)
         for kind, theta in thetas.items()
     }
 
 
 def window_mask(length: int, reach: int) -> numpy.ndarray:
-    """What is added to scores so that a token sees those at most `reach` places away: (1, 1, T, T)."""
-    places = numpy.arange(length)
-    distances = numpy.abs(places[:, None] - places)
+    """What is added to scores so that a token sees those at most `reach` positions away: (1, 1, T, T)."""
+    positions = numpy.arange(length)
+    distances = numpy.abs(positions[:, None] - positions)
     return numpy.where(distances <= reach, 0.0, -1e9).astype("float32")[None, None]
 
 
@@ -154,10 +153,10 @@ class Backbone(PortableBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.embeddings(inputs_embeds)
 
-    def make_mask(self, given: ForwardPass) -> dict[str, Any | None]:
+    def make_mask(self, inputs: PassInputs) -> dict[str, Any | None]:
         """Each kind of layer's mask, see `PortableBackbone.make_mask`."""
-        prefix, like = given.prefix, given.inputs_embeds
-        mask = None if given.attention_mask is None else additive_mask(given.attention_mask, prefix)  # (B, 1, 1, P + T)
+        prefix, like = inputs.prefix, inputs.inputs_embeds
+        mask = super().make_mask(inputs)  # (B, 1, 1, P + T)
         length, reach = like.shape[1], self.config.get("local_attention", 128) // 2
         if length <= reach + 1:
             return {GLOBAL: mask, LOCAL: mask}
@@ -166,9 +165,9 @@ class Backbone(PortableBackbone):
         window = ops.tensor(window, like=like)  # (1, 1, T, P + T)
         return {GLOBAL: mask, LOCAL: window if mask is None else mask + window}
 
-    def blocks(self, given: ForwardPass) -> list[Callable]:
+    def blocks(self, inputs: PassInputs) -> list[Callable]:
         rotations = {
-            kind: rotation_at(given.position_ids, frequencies, like=given.inputs_embeds)
+            kind: rotation_at(inputs.position_ids, frequencies, like=inputs.inputs_embeds)
             for kind, frequencies in self._frequencies.items()
         }
         return [partial(layer, rotations=rotations) for layer in self.layers]

@@ -101,9 +101,9 @@ def _for_every_head(x: Any, heads: int) -> Any:
     return ops.reshape(x, (batch, heads, length, width))
 
 
-class ForwardPass(NamedTuple):
-    """What one forward pass reads. It travels with that pass: a module that held any of it would hand it to another
-    pass, of another thread or in the backward pass of a gradient checkpoint.
+class PassInputs(NamedTuple):
+    """What the layers read in one forward pass. It travels with that pass: a module that held any of it would hand it
+    to another pass, of another thread or in the backward pass of a gradient checkpoint.
 
     Attributes:
         inputs_embeds: (B, T, embedding_size).
@@ -153,14 +153,14 @@ class PortableBackbone(nn.Module):
         """Word embeddings (B, T, embedding_size) -> the first layer's input (B, T, hidden)."""
         raise NotImplementedError
 
-    def blocks(self, given: ForwardPass) -> list[Callable]:
+    def blocks(self, inputs: PassInputs) -> list[Callable]:
         """The layers in order, each called as block(hidden, mask, key, value) with its prefix, or None twice, and with
         cache=, a LayerCache, where there is one."""
         raise NotImplementedError
 
-    def make_mask(self, given: ForwardPass) -> Any | None:
+    def make_mask(self, inputs: PassInputs) -> Any | None:
         """What is added to attention scores, (B or 1, heads or 1, T or 1, P + cached + T)."""
-        return None if given.attention_mask is None else additive_mask(given.attention_mask, given.prefix)
+        return None if inputs.attention_mask is None else additive_mask(inputs.attention_mask, inputs.prefix)
 
     def new_cache(self) -> KeyValueCache:
         """An empty cache for `forward`."""
@@ -199,16 +199,16 @@ class PortableBackbone(nn.Module):
             position_ids = positions(self.config, inputs_embeds, input_ids, shift=0)
         if attention_mask is None and prefix is not None and prefix.mask is not None:
             attention_mask = ops.ones(inputs_embeds.shape[:2], like=inputs_embeds)
-        given = ForwardPass(inputs_embeds, position_ids, attention_mask, prefix, cache)
-        mask = self.make_mask(given)
+        inputs = PassInputs(inputs_embeds, position_ids, attention_mask, prefix, cache)
+        mask = self.make_mask(inputs)
         hidden = self.embed_inputs(inputs_embeds, token_type_ids, position_ids)
         states = [hidden]
         recompute = self.gradient_checkpointing and self.training and cache is None
-        for index, block in enumerate(self.blocks(given)):
-            inputs = (hidden, mask, *(prefix.layer(index, batch) if prefix else (None, None)))
+        for index, block in enumerate(self.blocks(inputs)):
+            block_inputs = (hidden, mask, *(prefix.layer(index, batch) if prefix else (None, None)))
             if cache is not None:
                 block = partial(block, cache=cache.layers[index])
-            hidden = nn.checkpoint(block, *inputs) if recompute else block(*inputs)
+            hidden = nn.checkpoint(block, *block_inputs) if recompute else block(*block_inputs)
             if output_hidden_states:
                 states.append(hidden)
         states[-1] = self.finish(hidden)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from fastprompt.backbones.portable import ForwardPass, PortableBackbone, causal_mask
+from fastprompt.backbones.portable import PassInputs, PortableBackbone, causal_mask
 
 
 class CausalBackbone(PortableBackbone):
     """A decoder: no token sees one after it."""
 
-    def make_mask(self, given: ForwardPass) -> Any:
-        cached = given.cache.length if given.cache else 0
-        return causal_mask(given.attention_mask, given.prefix, given.inputs_embeds, cached)
+    def make_mask(self, inputs: PassInputs) -> Any:
+        cached = inputs.cache.length if inputs.cache else 0
+        return causal_mask(inputs.attention_mask, inputs.prefix, inputs.inputs_embeds, cached)

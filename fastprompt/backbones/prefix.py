@@ -9,13 +9,13 @@ class Prefix(NamedTuple):
     """Keys and values to stand before every layer's own, [layers, 1 or B, heads_kv, pre_seq_len, head_dim].
 
     mask is (B, pre_seq_len), 1 for what a row sees, where rows have prefixes of unequal lengths; None: all is seen.
-    A prefix stands at no position, unless it is placed: then it takes the first ones, and the tokens' follow.
+    A prefix stands at no position, unless `has_positions`: then it takes the first ones, and the tokens' follow.
     """
 
     key: Any
     value: Any
     mask: Any = None
-    placed: bool = False
+    has_positions: bool = False
 
     @property
     def length(self) -> int:

@@ -56,7 +56,7 @@ class DeepPrompt(Prompt):
         pair = [ops.expand(ops.reshape(x, (layers, 1, heads, length, width)), shape) for x in self()]
         if dropout:
             pair = [ops.dropout(x, dropout, training=True) for x in pair]
-        return Prefix(*(ops.cast_like(x, like) for x in pair), placed=self.config.shift_positions)
+        return Prefix(*(ops.cast_like(x, like) for x in pair), has_positions=self.config.shift_positions)
 
     def attach(self, inputs: dict[str, Any], backbone: Any, pseudo_tokens: Any = None) -> dict[str, Any]:
         return {**inputs, "prefix": self.prefix(inputs["input_ids"].shape[0], backbone.word_embeddings().weight)}

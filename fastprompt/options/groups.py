@@ -186,7 +186,7 @@ class HardwareOptions:
     device: str | None = option(None, "cpu, cuda or cuda:N; default: a GPU where there is one", free=True)
     fp16: bool = option(False, "train in mixed precision, the loss scaled (torch; paddle on a GPU)", needs=_TRAINING)
     fsdp: bool = option(
-        False, "share the frozen backbone's blocks out among the processes (torch)", tasks=_ONE_PROMPT, free=True
+        False, "shard the frozen backbone's blocks among the processes (torch)", tasks=_ONE_PROMPT, free=True
     )
 
 

@@ -98,7 +98,7 @@ class TrainOptions:
         if self.model.bf16 and self.hardware.fp16:
             raise ConfigError("--bf16 and --fp16 are two half precisions; choose one.")
         if self.hardware.fsdp and (self.model.load_in_8bit or self.model.load_in_4bit):
-            raise ConfigError("--fsdp shares out no quantized backbone; leave it or --load_in_8bit/4bit off.")
+            raise ConfigError("--fsdp shards no quantized backbone; leave it or --load_in_8bit/4bit off.")
         if self.run.save_steps is not None and self.run.save_strategy != "steps":
             raise ConfigError(f"--save_steps goes with --save_strategy steps, not {self.run.save_strategy}.")
         if self.evaluation.load_best_model_at_end and self.evaluation.evaluation_strategy == "no":

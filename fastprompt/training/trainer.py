@@ -21,13 +21,13 @@ def get_driver(model: Any, device: str = "cpu", fsdp: bool = False, fp16: bool =
 
     Args:
         device: "cpu", "cuda" or "cuda:N".
-        fsdp: share the blocks of a frozen backbone out among the processes, for good (torch).
+        fsdp: shard the blocks of a frozen backbone among the processes, for good (torch).
         fp16: train in mixed precision, with the loss scaled so that no gradient gets lost (torch; paddle on a GPU).
 
     Raises:
         BackendError: there is no such device, several are named, another framework's launcher started the process, or
             fsdp or fp16 is asked of a framework that has none.
-        ConfigError: the backbone cannot be shared out, or there is one process alone.
+        ConfigError: the backbone cannot be sharded, or there is one process alone.
     """
     if not isinstance(device, str):
         raise BackendError(

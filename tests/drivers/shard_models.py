@@ -1,4 +1,4 @@
-"""One of two processes: models with their backbones shared out, against the same with theirs whole.
+"""One of two processes: models with their backbones sharded, against the same with theirs whole.
 
 `python shard_models.py FOLDER...`; prints a JSON line of {name: [greatest difference, share of the blocks held]}.
 """

@@ -1,4 +1,4 @@
-"""A frozen backbone shared out among processes (FSDP): the same numbers, part of the memory, and what is refused."""
+"""A frozen backbone sharded among processes (FSDP): the same numbers, part of the memory, and what is refused."""
 
 import json
 import subprocess
@@ -130,4 +130,4 @@ def test_the_other_frameworks_say_whose_it_is(tiny):
 def test_few_bits_are_not_shared_out(command):
     done = command("train", "--model_name_or_path", "m", "--fsdp", "--load_in_4bit", check=False)
     assert done.returncode == 1
-    assert b"--fsdp shares out no quantized backbone" in done.stderr
+    assert b"--fsdp shards no quantized backbone" in done.stderr

@@ -7,7 +7,7 @@ A prefix stands at no position. These families add to the scores what the distan
 a learned bias, DeBERTa products of content and position, BLOOM a slope times it; to a prefix there is no distance, so
 its scores are those of content alone, at the family's own scale (DeBERTa's is 1 / sqrt(3 head_dim) where it adds two
 such products). A constant there, such as MPNet's bias of a far-off key, would only say how much a prefix weighs, which
-its keys learn. BLOOM knows placed prefixes too, see `fastprompt.backbones.portable.Prefix`.
+its keys learn. BLOOM knows positioned prefixes too, see `fastprompt.backbones.prefix.Prefix`.
 """
 
 import functools
@@ -159,7 +159,7 @@ class _BloomAttention(_PrefixAttention):
         queries = keys[..., -query.shape[2] :].transpose(2, 3)  # (B, heads, T, 1)
         bias = keys - queries if attention_mask is None else keys - queries + attention_mask
         prefix_bias = None
-        if prefix.placed:
+        if prefix.has_positions:
             length = prefix.key.shape[2]
             slopes = torch.from_numpy(alibi_slopes(self.num_heads)).to(alibi).view(-1, 1, 1)
             prefix_bias = slopes * torch.arange(-length, 0, device=alibi.device) - queries  # (B, heads, T, P)
@@ -187,11 +187,11 @@ def patch_attention(model: PreTrainedModel) -> None:
     patches = PATCHES[model.config.model_type]
     for module in model.modules():
         if first := patches.get(type(module).__name__):
-            module.__class__ = _joined(first, type(module))
+            module.__class__ = _with_first_base(first, type(module))
     if GradientCheckpointingLayer in patches.values():
         model.supports_gradient_checkpointing = True
 
 
 @functools.cache
-def _joined(first: type, stock: type) -> type:
+def _with_first_base(first: type, stock: type) -> type:
     return type(stock.__name__, (first, stock), {})

@@ -13,7 +13,7 @@ from fastprompt.drivers.torch.stock.forward_pass import (
     AttentionCall,
     ForwardPass,
     Pair,
-    Place,
+    PrefixSlot,
     RecordingPass,
     checkpoint_contexts,
     running,
@@ -65,7 +65,7 @@ class StockBackbone(nn.Module):
             self._shapes[part] = (len(found), found[0].heads_kv, found[0].head_dim)
             self._shares_layers |= len(set(modules)) < len(modules)
             for layer, module in enumerate(modules):
-                Place(part, None if self._shares_layers else layer).put_on(module)
+                PrefixSlot(part, None if self._shares_layers else layer).put_on(module)
         if not self._shapes:  # its own attention adds the mask to its scores: True and False would be 1 and 0
             self.model.config._attn_implementation = "eager"
 

@@ -18,7 +18,7 @@ PARTS = {"encoder": (2, 2), "decoder": (3, 3), "cross": (3, 2)}
 
 
 class _Cache(EncoderDecoderCache):
-    """What is kept of a batch that is being answered: the decoder's keys and values, and the encoder's states."""
+    """What is cached of a batch that is being answered: the decoder's keys and values, and the encoder's states."""
 
     def __init__(self) -> None:
         super().__init__(DynamicCache(), DynamicCache())

@@ -18,8 +18,8 @@ from torch import nn
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
-class Place(NamedTuple):
-    """Which of a model's prefixes an attention module takes; it stands on the module.
+class PrefixSlot(NamedTuple):
+    """Which of a model's prefixes an attention module takes; it is stored on the module.
 
     Attributes:
         part: of an encoder-decoder, see `encoder_decoder.PARTS`; "" of all others.
@@ -30,11 +30,11 @@ class Place(NamedTuple):
     layer: int | None
 
     def put_on(self, module: nn.Module) -> None:
-        module.__dict__["_fastprompt_place"] = self
+        module.__dict__["_fastprompt_prefix_slot"] = self
 
     @staticmethod
-    def of(module: nn.Module) -> "Place | None":
-        return module.__dict__.get("_fastprompt_place")
+    def of(module: nn.Module) -> "PrefixSlot | None":
+        return module.__dict__.get("_fastprompt_prefix_slot")
 
 
 class AttentionCall(NamedTuple):
@@ -62,13 +62,13 @@ class LayerPrefix(NamedTuple):
 
     Attributes:
         mask: (B, P), 1 for what a row sees; None: all is seen.
-        placed: see `fastprompt.backbones.prefix.Prefix`.
+        has_positions: see `fastprompt.backbones.prefix.Prefix`.
     """
 
     key: torch.Tensor
     value: torch.Tensor
     mask: torch.Tensor | None = None
-    placed: bool = False
+    has_positions: bool = False
 
     def unseen(self, dtype: torch.dtype) -> torch.Tensor | None:
         """To be added to scores of the prefix, (B, 1, 1, P): `dtype`'s lowest where a row's own has none; None: 0."""
@@ -89,11 +89,11 @@ class PartPass:
 
     def layer(self, module: nn.Module, batch: int) -> LayerPrefix:
         """What stands before this call of `module`, for `batch` rows."""
-        index = Place.of(module).layer
+        index = PrefixSlot.of(module).layer
         if index is None:
             index = self._calls
             self._calls += 1
-        return LayerPrefix(*self._prefix.layer(index, batch), self._prefix.mask, self._prefix.placed)
+        return LayerPrefix(*self._prefix.layer(index, batch), self._prefix.mask, self._prefix.has_positions)
 
     def causal(self, query: torch.Tensor) -> torch.Tensor:
         """Which tokens each of the queries (B, heads, T, head_dim) sees, (B, 1, T, T)."""
@@ -128,14 +128,14 @@ def _widen(mask: torch.Tensor | None, prefix: LayerPrefix, key: torch.Tensor) ->
 
 
 class ForwardPass:
-    """A forward pass with the prefixes of a model's parts, see `Place`."""
+    """A forward pass with the prefixes of a model's parts, see `PrefixSlot`."""
 
     def __init__(self, prefixes: Mapping[str, Prefix | None]) -> None:
         self._parts = {part: PartPass(prefix) for part, prefix in prefixes.items() if prefix is not None}
 
     def part_of(self, module: nn.Module) -> PartPass | None:
-        place = Place.of(module)
-        return None if place is None else self._parts.get(place.part)
+        slot = PrefixSlot.of(module)
+        return None if slot is None else self._parts.get(slot.part)
 
 
 class RecordingPass:

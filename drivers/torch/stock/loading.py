@@ -51,9 +51,9 @@ def load_backbone(checkpoint: Checkpoint, config: dict[str, Any]) -> StockBackbo
     # What it does not find, transformers draws at random.
     for name in sorted(name for name in report["missing_keys"] if "pooler" not in name):
         raise CheckpointError(f"{checkpoint.name} lacks the tensor {name}; is it a {checkpoint.model_type} model?")
-    for name, found, wanted in sorted(report["mismatched_keys"]):
+    for name, found, expected in sorted(report["mismatched_keys"]):
         raise CheckpointError(
-            f"{checkpoint.name}: {name} has the shape {tuple(found)}, config.json asks for {tuple(wanted)}."
+            f"{checkpoint.name}: {name} has the shape {tuple(found)}, config.json asks for {tuple(expected)}."
         )
     return (EncoderDecoderBackbone if stock.is_encoder_decoder else StockBackbone)(model, config)
 

@@ -43,8 +43,8 @@ def prefix_attention(
 
 
 def _is_causal(module: nn.Module, options: dict[str, Any]) -> bool:
-    asked = options.get("is_causal")
-    return getattr(module, "is_causal", True) if asked is None else asked
+    is_causal = options.get("is_causal")
+    return getattr(module, "is_causal", True) if is_causal is None else is_causal
 
 
 AttentionInterface.register(ATTENTION, prefix_attention)
