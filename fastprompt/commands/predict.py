@@ -61,7 +61,7 @@ def evaluate_prompt(options: TrainOptions) -> dict[str, Any]:
     """A saved prompt's metrics on a task's evaluation split."""
     require_prompt(options.model)
     setup = Setup(options)
-    data = load_split(setup, "validation", prompt_file.peek(options.model.model_name_or_path).label_names)
+    data = load_split(setup, "validation", prompt_file.read_description(options.model.model_name_or_path).label_names)
     model = load_model(setup, data)
     scores = score(setup, model, make_loader(setup, model, data))
     return {**scores, "eval_samples": len(data), **describe(model, setup.device)}

@@ -109,7 +109,7 @@ def _load_splits(setup: Setup) -> _Splits:
         splits.train = load_split(setup, "train")
         label_names = getattr(splits.train, "label_names", None)
     else:
-        label_names = prompt_file.peek(model.model_name_or_path).label_names
+        label_names = prompt_file.read_description(model.model_name_or_path).label_names
     if run.do_eval or (evaluation.evaluation_strategy != "no" and not evaluation.selection_samples):
         splits.evaluation = splits.selection = load_split(setup, "validation", label_names)
     if run.do_predict:
@@ -198,7 +198,7 @@ def _is_same(setup: Setup, request: dict[str, Any], finished: dict[str, Any], ou
     """
     options, where = setup.options, f"{output} holds a finished run"
     if not options.model.is_prompt and prompt_file.is_prompt(output):
-        saved, checkpoint = prompt_file.peek(output), Checkpoint(options.model.model_name_or_path)
+        saved, checkpoint = prompt_file.read_description(output), Checkpoint(options.model.model_name_or_path)
         if saved.fingerprint != checkpoint.fingerprint:
             raise ConfigError(
                 f"{where} with model_name_or_path {saved.backbone_name}, now it is {checkpoint.name}, whose "

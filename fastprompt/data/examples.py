@@ -71,7 +71,7 @@ def _numbers(labels: Any) -> list[float]:
     made = [plain(label) for label in as_list("labels", labels)]
     for row, label in enumerate(made):
         if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
-            raise DataError(f"Row {row}: the label is {label!r}; a regression wants numbers.")
+            raise DataError(f"Row {row}: the label is {label!r}; a regression takes numbers.")
     return made
 
 

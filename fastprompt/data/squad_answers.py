@@ -102,8 +102,8 @@ def choose_answers(
             result.null_odds[question.id] = _score(null) - best_score
             if result.null_odds[question.id] > null_threshold:
                 result.answers[question.id] = ""
-            kept = _best([*candidates, null], n_best_size)
-            candidates = kept if null in kept else [*kept, null]
+            best = _best([*candidates, null], n_best_size)
+            candidates = best if null in best else [*best, null]
         result.nbest[question.id] = _with_probabilities(candidates, question.context)
     return result
 

@@ -10,7 +10,7 @@ from fastprompt.pretrained.tokenizer import Tokenizer
 
 import numpy
 
-_CHUNK = 512  # questions tokenised together; an encoding takes far more memory than what is kept of it
+_CHUNK = 512  # questions tokenised together; an encoding takes far more memory than what is stored of it
 
 
 @dataclass(slots=True)
@@ -18,7 +18,7 @@ class Window:
     """One input: [CLS] question [SEP] part of the context [SEP].
 
     Attributes:
-        question: the place of its question in the data.
+        question: the index of its question in the data.
         input_ids, token_type_ids: (T,).
         offsets: (T, 2) each token's first character in the context and the one after its last; -1 outside the
             context.
@@ -90,7 +90,7 @@ def make_windows(
             f"max_query_length {max_query_length}; that must be more than doc_stride, which is {stride}."
         )
     windows: list[Window] = []
-    cut = lost = 0
+    cut = without_answer = 0
     for start in range(0, len(data.questions), _CHUNK):
         chunk = data.questions[start : start + _CHUNK]
         texts = [question.question.lstrip() for question in chunk]  # P-Tuning v2 does; some begin with many spaces
@@ -99,13 +99,15 @@ def make_windows(
         encoded = tokenizer.windows(shorter, [q.context for q in chunk], max_seq_length, stride)
         for number, (question, parts) in enumerate(zip(chunk, encoded, strict=True), start):
             found = list(_windows_of(number, question, parts))
-            lost += bool(question.answers) and not any(window.end for window in found)
+            without_answer += bool(question.answers) and not any(window.end for window in found)
             windows += found
     notes = []
     if cut:
         notes.append(f"{cut} of {len(data)} questions were cut to {max_query_length} tokens (max_query_length).")
-    if lost:
-        notes.append(f"{lost} of {len(data)} questions have no window that holds their answer; they teach no answer.")
+    if without_answer:
+        notes.append(
+            f"{without_answer} of {len(data)} questions have no window that holds their answer; they teach no answer."
+        )
     settings = {"max_seq_length": max_seq_length, "doc_stride": stride, "max_query_length": max_query_length}
     return SquadWindows(data, windows, notes, settings)
 

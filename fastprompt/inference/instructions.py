@@ -27,17 +27,17 @@ class Instructions(ModelTask):
         return InstructionData(instructions, contexts, [""] * len(records), reading.data.chat_template)
 
     def answer(self, data: InstructionData, reading: Reading) -> list[dict[str, Any]]:
-        asked = self._asked(data, reading)
-        outputs = [""] * len(asked)
+        prompts = self._prompt_ids(data, reading)
+        outputs = [""] * len(prompts)
         size, stop = reading.evaluation.per_device_eval_batch_size, reading.tokenizer.eos_token_id
-        for places in grouped([len(ids) for ids in asked], size):
-            for place, row in zip(places, self._written([asked[place] for place in places], reading), strict=True):
+        for indices in grouped([len(ids) for ids in prompts], size):
+            for index, row in zip(indices, self._written([prompts[index] for index in indices], reading), strict=True):
                 end = row.index(stop) if stop in row else len(row)
-                outputs[place] = reading.tokenizer.decode(row[:end])
+                outputs[index] = reading.tokenizer.decode(row[:end])
         columns = zip(data.instructions, data.contexts, outputs, strict=True)
         return [{"instruction": given, "input": context, "output": output} for given, context, output in columns]
 
-    def _asked(self, data: InstructionData, reading: Reading) -> list[list[int]]:
+    def _prompt_ids(self, data: InstructionData, reading: Reading) -> list[list[int]]:
         """The token ids that stand before each answer."""
         start, _ = reading.tokenizer.special_tokens_around()
         return [start + ids for ids in reading.tokenizer.plain(data.written())]
@@ -50,11 +50,11 @@ class Instructions(ModelTask):
         """Where in its output what the model has written begins."""
         return width
 
-    def _written(self, asked: list[list[int]], reading: Reading) -> list[list[int]]:
-        width = max(map(len, asked))
-        ids = numpy.full((len(asked), width), reading.tokenizer.pad_token_id)
+    def _written(self, prompts: list[list[int]], reading: Reading) -> list[list[int]]:
+        width = max(map(len, prompts))
+        ids = numpy.full((len(prompts), width), reading.tokenizer.pad_token_id)
         mask = numpy.zeros_like(ids)
-        for number, row in enumerate(asked):
+        for number, row in enumerate(prompts):
             before = self._padding_before(width, len(row))
             ids[number, before : before + len(row)] = row
             mask[number, before : before + len(row)] = 1
@@ -77,7 +77,7 @@ class TextToText(Instructions):
     def prepare(self, data: InstructionData, reading: Reading) -> Encodable:
         return data.as_text_to_text()
 
-    def _asked(self, data: InstructionData, reading: Reading) -> list[list[int]]:
+    def _prompt_ids(self, data: InstructionData, reading: Reading) -> list[list[int]]:
         return [row["input_ids"] for row in encoded(self.prepare(data, reading), reading)]
 
     def _padding_before(self, width: int, length: int) -> int:

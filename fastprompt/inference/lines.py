@@ -23,14 +23,14 @@ def open_input(source: str | None) -> tuple[Iterator[Line], bool]:
         DataError: with the line: the file cannot be read, is not UTF-8, or holds no JSON.
     """
     if source is None:
-        return _sniffed(_decoded(sys.stdin.buffer, "standard input"), "standard input")
+        return _detected(_decoded(sys.stdin.buffer, "standard input"), "standard input")
     lines = _of_file(source)
     if not source.endswith((".json", ".jsonl")):
         return lines, False
     if source.endswith(".jsonl"):
         return _without_blanks(lines), True
-    kept = list(_without_blanks(lines))
-    return (iter(kept) if _is_object(kept) else _of_list(kept, source)), True
+    objects = list(_without_blanks(lines))
+    return (iter(objects) if _is_object(objects) else _of_list(objects, source)), True
 
 
 def _of_file(source: str) -> Iterator[Line]:
@@ -54,7 +54,7 @@ def _without_blanks(lines: Iterable[Line]) -> Iterator[Line]:
     return (line for line in lines if line[1].strip())
 
 
-def _sniffed(lines: Iterator[Line], name: str) -> tuple[Iterator[Line], bool]:
+def _detected(lines: Iterator[Line], name: str) -> tuple[Iterator[Line], bool]:
     """Lines that may be texts or JSON; more than the first is read only where that begins a list."""
     first = list(itertools.islice(lines, 1))
     if _is_object(first):
@@ -84,7 +84,7 @@ def _of_list(lines: list[Line], name: str) -> Iterator[Line]:
         raise DataError(f"{name}, line {error.lineno}: no valid JSON ({error.msg}).") from error
     rows = found if isinstance(found, list) else [found]
     if not rows or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{name}: a JSON object, or a list of them, is wanted.")
+        raise DataError(f"{name}: a JSON object, or a list of them, is expected.")
     return iter([(f"{name}, row {number}", json.dumps(row)) for number, row in enumerate(rows, 1)])
 
 
@@ -110,7 +110,7 @@ def parsed(line: Line) -> Record:
     try:
         return Record(where, "", json.loads(text))
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}: a JSON object is wanted ({error.msg}).") from error
+        raise DataError(f"{where}: a JSON object is expected ({error.msg}).") from error
 
 
 def all_or_none(records: list[Record], key: str, *kinds: type) -> list[Any] | None:

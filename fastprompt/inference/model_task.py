@@ -42,8 +42,8 @@ class ModelTask:
 
     def check_outputs(self, data: TaskData, model: PromptModel, where: str) -> None:
         """Raises: ConfigError: the model that lies at `where` has other outputs than `data` ask for."""
-        asked = self.outputs(data)
-        classes = asked.get("num_labels") or len(asked.get("label_names", ()))
+        options = self.outputs(data)
+        classes = options.get("num_labels") or len(options.get("label_names", ()))
         if classes and classes != model.num_labels:
             raise ConfigError(f"{where} was tuned for {model.num_labels} classes; the data has {classes}.")
 
@@ -80,20 +80,20 @@ def logits_of(rows: list[dict[str, Any]], reading: Reading) -> list[numpy.ndarra
     inputs = [{name: row[name] for name in names if name in row} for row in rows]
     pad, size = PadBatch(reading.tokenizer.pad_token_id), reading.evaluation.per_device_eval_batch_size
     found: list[Any] = [None] * len(inputs)
-    for places in grouped([_length(row) for row in inputs], size):
-        batch = pad([inputs[place] for place in places])
+    for indices in grouped([_length(row) for row in inputs], size):
+        batch = pad([inputs[index] for index in indices])
         reading.model.check_indices(batch)
         with ops.no_grad():
             logits = reading.model(**{name: reading.model.tensor(array) for name, array in batch.items()}).logits
             logits = ops.to_numpy(logits)
-        for place, row in zip(places, logits, strict=True):
-            found[place] = row
+        for index, row in zip(indices, logits, strict=True):
+            found[index] = row
     return found
 
 
 def grouped(lengths: list[int], size: int) -> list[list[int]]:
-    """Places of batches of `size`, those of like length together."""
-    order = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    """Indices of batches of `size`, those of like length together."""
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 

@@ -31,8 +31,8 @@ class Reading:
     @property
     def max_length(self) -> int:
         """max_seq_length, or what the backbone's positions leave beside the prompt where that is less."""
-        asked, limit = self.data.max_seq_length, self.model.max_length
-        return asked if limit is None else min(asked, limit)
+        max_seq_length, limit = self.data.max_seq_length, self.model.max_length
+        return max_seq_length if limit is None else min(max_seq_length, limit)
 
     def print_notes(self) -> None:
         print_notes(self.notes)

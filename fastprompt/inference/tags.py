@@ -28,7 +28,7 @@ class Tags(ModelTask):
         for record in records:
             tokens = record.get("tokens", list)
             if not tokens or not all(isinstance(token, str) and token for token in tokens):
-                raise record.wrong("it has no words; a tagger wants one or more")
+                raise record.wrong("it has no words; a tagger takes one or more")
             sentences.append(tokens)
         predicates = all_or_none(records, "predicate", str)
         tags = [[0] * len(tokens) for tokens in sentences]
@@ -36,13 +36,13 @@ class Tags(ModelTask):
 
     def answer(self, data: TaggedTokens, reading: Reading) -> list[dict[str, Any]]:
         answers, rows = [], encoded(data, reading)
-        for place, (row, found) in enumerate(zip(rows, logits_of(rows, reading), strict=True)):
-            tokens = data.tokens[place]
+        for index, (row, found) in enumerate(zip(rows, logits_of(rows, reading), strict=True)):
+            tokens = data.tokens[index]
             tags: list[str | None] = [None] * len(tokens)
             read = [word for word, tag in enumerate(row.get("unread_tags", [READ] * len(tokens))) if tag == READ]
             firsts = [i for i, label in enumerate(row["labels"]) if label != IGNORE_INDEX]  # the first token of each
             for word, position in zip(read, firsts, strict=True):
                 tags[word] = reading.model.label_names[found[position].argmax()]
-            given = {"tokens": tokens} | ({"predicate": data.pairs[place][0]} if data.pairs else {})
+            given = {"tokens": tokens} | ({"predicate": data.pairs[index][0]} if data.pairs else {})
             answers.append({**given, "tags": tags})
         return answers

@@ -38,8 +38,8 @@ class Texts(ModelTask):
 
     def answer(self, data: LabelledTexts, reading: Reading) -> list[dict[str, Any]]:
         answers = []
-        for place, row in enumerate(logits_of(encoded(data, reading), reading)):
-            given = {"text": data.texts[place]} | ({"text_pair": data.pairs[place]} if data.pairs else {})
+        for index, row in enumerate(logits_of(encoded(data, reading), reading)):
+            given = {"text": data.texts[index]} | ({"text_pair": data.pairs[index]} if data.pairs else {})
             answers.append(given | _outputs(reading.model, row))
         return answers
 

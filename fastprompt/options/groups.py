@@ -35,10 +35,12 @@ class ModelOptions:
     model_name_or_path: str = option("", "hub id, model folder, or saved prompt", free=True)
     backbone: str | None = option(None, "where a saved prompt's backbone lies, if not where its file says", free=True)
     seed: int = option(11, "seeds initial values, batches and dropout")
-    bf16: bool = option(False, "keep the frozen backbone in bfloat16")
-    load_in_8bit: bool = option(False, "keep the frozen backbone's linear layers in 8 bits (torch, bitsandbytes)")
-    load_in_4bit: bool = option(False, "keep them in 4 bits, as QLoRA does")
-    gradient_checkpointing: bool = option(False, "compute activations again instead of keeping them", needs=_TRAINING)
+    bf16: bool = option(False, "hold the frozen backbone in bfloat16")
+    load_in_8bit: bool = option(False, "hold the frozen backbone's linear layers in 8 bits (torch, bitsandbytes)")
+    load_in_4bit: bool = option(False, "hold them in 4 bits, as QLoRA does")
+    gradient_checkpointing: bool = option(
+        False, "recompute activations in the backward pass instead of storing them", needs=_TRAINING
+    )
     hidden_dropout_prob: float | None = option(
         None, "dropout of hidden states, prefix, head; default: 0 beside a frozen backbone", needs=_TRAINING
     )
@@ -164,10 +166,10 @@ class EvaluationOptions:
     )
     selection_samples: int | None = option(
         None,
-        "training examples set apart to choose the best by; default: the evaluation split chooses",
+        "training examples held out to choose the best by; default: the evaluation split chooses",
         tasks=_ONE_PROMPT,
     )
-    n_best_size: int = option(20, "spans of a passage that are weighed", tasks=_QA, free=True)
+    n_best_size: int = option(20, "spans of a passage that are considered", tasks=_QA, free=True)
     max_answer_length: int = option(30, "longest answer in tokens", tasks=_QA, free=True)
     null_score_diff_threshold: float = option(
         0.0, "how much better no answer must score (SQuAD 2.0)", tasks=_QA, free=True
@@ -220,7 +222,7 @@ class RunOptions:
     )
     resume_from_checkpoint: str | None = option(
         None,
-        "go on from a checkpoint's folder, or from the last one: last",
+        "resume from a checkpoint's folder, or from the last one: last",
         tasks=_ONE_PROMPT,
         needs=_TRAINING,
         free=True,

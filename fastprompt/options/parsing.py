@@ -42,14 +42,14 @@ class Given:
     """Options by their names, from the command line, --config's file and --recipe's, the former before the latter.
 
     Attributes:
-        asked: the names of those that do not come from a recipe, which has more than one command may want.
+        explicit: the names of those that do not come from a recipe, which has more than one command may want.
     """
 
     values: dict[str, Any]
-    asked: frozenset[str]
+    explicit: frozenset[str]
 
     def without(self, *names: str) -> "Given":
-        return Given({name: value for name, value in self.values.items() if name not in names}, self.asked)
+        return Given({name: value for name, value in self.values.items() if name not in names}, self.explicit)
 
     def used(self) -> dict[str, Any]:
         """The options without those of a recipe that have no effect here; a line says which.
@@ -59,7 +59,7 @@ class Given:
         """
         idle = unused(self.values)
         for name, why in idle.items():
-            if name in self.asked:
+            if name in self.explicit:
                 raise ConfigError(f"--{name} would change nothing: {why}; leave it off.")
             _note_left_out(name, why)
         return {name: value for name, value in self.values.items() if name not in idle}
@@ -74,7 +74,7 @@ def used_by_each(given: Given, methods: list[str]) -> dict[str, dict[str, Any]]:
     idle = {method: unused({**given.values, "method": method}) for method in methods}
     for name in given.values:
         reasons = {method: found[name] for method, found in idle.items() if name in found}
-        if len(reasons) == len(methods) and name in given.asked:
+        if len(reasons) == len(methods) and name in given.explicit:
             raise ConfigError(f"--{name} would change nothing: {next(iter(reasons.values()))}; leave it off.")
         for method, why in reasons.items():
             _note_left_out(name, f"{method}: {why}" if method not in why else why)
@@ -158,7 +158,7 @@ def _read_yaml(path: Path, names: list[str] | None) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no options; one `name: value` a line is wanted.")
+        raise ConfigError(f"{path} holds no options; one `name: value` a line is expected.")
     for name, value in content.items():
         if name not in OPTIONS:
             raise ConfigError(f"{path}: there is no option {name!r}.")
@@ -181,7 +181,7 @@ def _converted(path: Path, item: Option, value: Any) -> Any:
         except (TypeError, ValueError):
             result = None
         if result is None or (kind is int and result != float(value)):
-            raise ConfigError(f"{path}: {item.name} is {value!r}; it wants {kind.__name__}.")
+            raise ConfigError(f"{path}: {item.name} is {value!r}; it must be of type {kind.__name__}.")
     if item.choices and result is not None and result not in item.choices:
         raise ConfigError(f"{path}: {item.name} is {value!r}; it is one of {', '.join(item.choices)}.")
     return result

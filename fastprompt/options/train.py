@@ -28,10 +28,10 @@ _CHOOSING = ("evaluation_strategy", "eval_steps", "max_eval_samples")
 
 
 def _tuned_with(model_name_or_path: str) -> dict[str, Any]:
-    """How the texts of a saved prompt became tokens when it was tuned: the defaults of whatever reads on with it."""
+    """How the texts of a saved prompt became tokens when it was tuned: the defaults of whatever uses it."""
     if not prompt_file.is_prompt(model_name_or_path):
         return {}
-    return prompt_file.peek(model_name_or_path).text_settings
+    return prompt_file.read_description(model_name_or_path).text_settings
 
 
 @dataclass(init=False)
@@ -64,14 +64,14 @@ class TrainOptions:
             setattr(self, group, MethodOptions.of(own) if holder is MethodOptions else holder(**own))
         if not self.model.model_name_or_path:
             raise ConfigError("--model_name_or_path is missing: a hub id, a model folder, or a saved prompt.")
-        self._settle()
+        self._fill_in_defaults()
         self._check()
 
-    def _settle(self) -> None:
+    def _fill_in_defaults(self) -> None:
         """Give what was left open its value."""
         saved = None
         if self.model.is_prompt:
-            saved = prompt_file.peek(self.model.model_name_or_path)
+            saved = prompt_file.read_description(self.model.model_name_or_path)
         self.config: MethodConfig = saved.config if saved else self.method.config()
         if saved:
             self.method = MethodOptions(saved.config.method)
@@ -102,7 +102,7 @@ class TrainOptions:
         if self.run.save_steps is not None and self.run.save_strategy != "steps":
             raise ConfigError(f"--save_steps goes with --save_strategy steps, not {self.run.save_strategy}.")
         if self.evaluation.load_best_model_at_end and self.evaluation.evaluation_strategy == "no":
-            raise ConfigError("--load_best_model_at_end wants evaluations: --evaluation_strategy epoch or steps.")
+            raise ConfigError("--load_best_model_at_end needs evaluations: --evaluation_strategy epoch or steps.")
         if self.evaluation.selection_samples and not self.evaluation.load_best_model_at_end:
             raise ConfigError("--selection_samples goes with --load_best_model_at_end, which chooses by them.")
 

@@ -20,7 +20,7 @@ def unused(given: dict[str, Any]) -> dict[str, str]:
 
 def _reasons(given: dict[str, Any]) -> Any:
     model = given.get("model_name_or_path", "")
-    saved = prompt_file.peek(model) if prompt_file.is_prompt(model) else None
+    saved = prompt_file.read_description(model) if prompt_file.is_prompt(model) else None
     method = given.get("method") or OPTIONS["method"].default
     own = {"method": None, **fields_of(method)} if method in METHODS else {}
     of_methods = {name for name, item in OPTIONS.items() if item.group == "method"} - ALIASES.keys()

@@ -24,9 +24,11 @@ def make_folder(directory: Path) -> None:
 
 def refuse_to_replace(directory: Path, files: tuple[str, ...], overwrite: bool) -> None:
     """Raises: ConfigError: a folder holds one of `files`, which may not be overwritten."""
-    held = [name for name in files if (directory / name).exists()]
-    if held and not overwrite:
-        raise ConfigError(f"{directory} holds {held[0]} already; add --overwrite_output_dir or choose another folder.")
+    existing = [name for name in files if (directory / name).exists()]
+    if existing and not overwrite:
+        raise ConfigError(
+            f"{directory} holds {existing[0]} already; add --overwrite_output_dir or choose another folder."
+        )
 
 
 def as_json(content: Any) -> bytes:

@@ -62,13 +62,13 @@ class SavedPrompt:
                 f"{self.directory} was tuned for {self.task}, not for {task}; fp.load_prompt_model opens it as it is."
             )
 
-    def check_outputs(self, **asked: Any) -> None:
+    def check_outputs(self, **outputs: Any) -> None:
         """Refuse outputs other than the prompt's own: num_labels, label_names, problem_type; None asks for nothing.
 
         Raises:
             ConfigError: with the name of what differs.
         """
-        for name, value in asked.items():
+        for name, value in outputs.items():
             own = getattr(self, name)
             if value is not None and value != own:
                 raise ConfigError(
@@ -129,7 +129,7 @@ def read_prompt(directory: str | Path) -> SavedPrompt:
     return saved
 
 
-def peek(directory: str | Path) -> SavedPrompt:
+def read_description(directory: str | Path) -> SavedPrompt:
     """What the JSON of a saved prompt says; its tensors are named and not read.
 
     Raises:
@@ -179,7 +179,7 @@ def describe(
         task=task,
         num_labels=len(label_names),
         label_names=label_names,
-        backbone_name=_lasting_name(checkpoint),
+        backbone_name=_full_name(checkpoint),
         model_type=checkpoint.model_type,
         fingerprint=checkpoint.fingerprint,
         tensors=tensors,
@@ -217,6 +217,6 @@ def write_saved(saved: SavedPrompt, directory: Path) -> None:
     )
 
 
-def _lasting_name(checkpoint: Checkpoint) -> str:
+def _full_name(checkpoint: Checkpoint) -> str:
     """A hub id as it is, a folder by its full path: the prompt is read from elsewhere one day."""
     return str(checkpoint.directory.resolve()) if Path(checkpoint.name).expanduser().is_dir() else checkpoint.name

@@ -67,11 +67,11 @@ def _seal(content: dict[str, Any]) -> str:
 
 
 def _pack(value: Any, arrays: dict[str, numpy.ndarray], where: str) -> Any:
-    """`value` as JSON; arrays and tensors go into `arrays`, and their place says which they were."""
+    """`value` as JSON; arrays and tensors go into `arrays`, and their key says which they were."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list):
-        return [_pack(item, arrays, f"{where}.{place}") for place, item in enumerate(value)]
+        return [_pack(item, arrays, f"{where}.{index}") for index, item in enumerate(value)]
     if isinstance(value, tuple):
         return {"tuple": _pack(list(value), arrays, where)}
     if isinstance(value, dict):

@@ -115,9 +115,9 @@ def test_a_yaml_file_gives_the_same_options(tmp_path):
     ("content", "message"),
     [
         ("model: M\n", "there is no option 'model'"),
-        ("seed: one\n", "seed is 'one'; it wants int"),
-        ("num_train_epochs: 1.5\n", "it wants int"),
-        ("prefix: 'yes'\n", "it wants bool"),
+        ("seed: one\n", "seed is 'one'; it must be of type int"),
+        ("num_train_epochs: 1.5\n", "it must be of type int"),
+        ("prefix: 'yes'\n", "it must be of type bool"),
         ("method: lora\n", "it is one of p-tuning-v2"),
         ("- a\n", "holds no options"),
         ("a: [\n", "not valid YAML"),

@@ -118,8 +118,8 @@ def test_rows_without_an_output_are_left_out_and_told(tmp_path):
         ([{"instruction": "a", "input": ""}], "row 0: the key 'output' is missing"),
         ([{"instruction": "a", "output": 5}], "row 0: 'output' is int, not str"),
         ([ROWS[0], {"instruction": " ", "output": "b"}], "row 1: 'instruction' is empty"),
-        ([ROWS[0], "text"], "row 1: an object is wanted, not str"),
-        ([ROWS[0]], "has one row; two are wanted"),
+        ([ROWS[0], "text"], "row 1: an object is expected, not str"),
+        ([ROWS[0]], "has one row; at least two are expected"),
         ({"data": ROWS}, "holds no list of rows"),
     ],
 )

@@ -102,7 +102,7 @@ def test_a_saved_prompt_is_evaluated_without_training(run, train_here, data, tmp
 
 MISTAKES = {
     "evaluating what was never trained": (["--do_eval"], "holds no prompt"),
-    "the best of no evaluations": (["--load_best_model_at_end"], "wants evaluations: --evaluation_strategy"),
+    "the best of no evaluations": (["--load_best_model_at_end"], "needs evaluations: --evaluation_strategy"),
     "a split that chooses nothing": (["--selection_samples", "4"], "goes with --load_best_model_at_end"),
     "a split that leaves nothing to train on": (
         ["--selection_samples", "24", "--load_best_model_at_end", "--evaluation_strategy", "epoch"],

@@ -155,7 +155,7 @@ def test_the_command_answers_questions_from_a_file(tiny, tmp_path, command):
     [
         ("pairs", '{"text": "a"}\n{"text": "a", "text_pair": "b"}', "line 2: it has the key 'text_pair', the lines"),
         ("pairs", '{"texts": "a"}', "line 1: the key 'text' is missing"),
-        ("pairs", "a cat", "line 1: a JSON object is wanted"),
+        ("pairs", "a cat", "line 1: a JSON object is expected"),
         ("choices", '{"text": "a", "choices": ["b"]}', "line 1: 'choices' is a list of two texts or more"),
         ("questions", '{"question": "a"}', "line 1: the key 'context' is missing"),
         ("names", '{"tokens": []}', "line 1: it has no words"),

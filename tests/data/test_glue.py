@@ -302,7 +302,7 @@ def test_lines_that_are_no_json_say_where(tmp_path):
     with pytest.raises(DataError, match=r"train.jsonl, line 2: no valid JSON"):
         load_superglue("boolq", "train", tmp_path)
     (tmp_path / "train.jsonl").write_text("[1]\n")
-    with pytest.raises(DataError, match=r"train.jsonl, line 1: an object is wanted, not list"):
+    with pytest.raises(DataError, match=r"train.jsonl, line 1: an object is expected, not list"):
         load_superglue("boolq", "train", tmp_path)
     (tmp_path / "train.jsonl").write_text("\n")
     with pytest.raises(DataError, match="no rows of BoolQ"):
@@ -339,7 +339,7 @@ def test_choices_that_do_not_fit_are_refused(row, message):
 
 def test_one_choice_is_none():
     row = {key: value for key, value in COPA.items() if key != "choice2"}
-    with pytest.raises(DataError, match="row 0: it has 1 choices; two or more are wanted"):
+    with pytest.raises(DataError, match="row 0: it has 1 choices; two or more are expected"):
         copa_from_rows(places(row))
 
 
@@ -359,7 +359,7 @@ def test_the_real_copa_is_read(shared_data):
         (lambda: LabelledTexts(["a"], [2]), "Row 0: the label is 2; classes are whole numbers from 0 to 1"),
         (lambda: LabelledTexts(["a"], [0.5]), "the label is 0.5"),
         (lambda: LabelledTexts(["a"], [-1]), "the label is -1"),
-        (lambda: LabelledTexts(["a"], [float("inf")], None), "the label is inf; a regression wants numbers"),
+        (lambda: LabelledTexts(["a"], [float("inf")], None), "the label is inf; a regression takes numbers"),
         (lambda: LabelledTexts(["a"], [0], pairs=[]), "1 texts, 0 pairs, 1 labels"),
         (lambda: MultipleChoices([[("a", "b")] * 2, [("a", "b")]], [0, 0]), "Row 1 has 1 choices, the first row 2"),
         (lambda: MultipleChoices([[("a", "b")] * 2], [2]), "the label is 2"),

@@ -50,7 +50,7 @@ def test_numbers_are_classes_in_their_order(tmp_path):
 def test_a_regression_takes_numbers(tmp_path):
     found = read(tmp_path, "train.csv", "text,label\na,0.5\nb,2\nc,-1e3\n", regression=True)
     assert (found.labels, found.label_names) == ([0.5, 2.0, -1000.0], None)
-    with pytest.raises(DataError, match="line 2: the label is 'high'; a regression wants numbers"):
+    with pytest.raises(DataError, match="line 2: the label is 'high'; a regression takes numbers"):
         read(tmp_path, "train.csv", "text,label\na,high\n", regression=True)
     with pytest.raises(DataError, match="the label is 'inf'"):
         read(tmp_path, "train.csv", "text,label\na,inf\n", regression=True)
@@ -151,8 +151,8 @@ def test_hidden_files_are_no_data(tmp_path):
         ("train.csv", "text,label\na,\n", "line 2: the label is empty"),
         ("train.jsonl", '{"text": 5, "label": "b"}', "line 1: 'text' is int, not str"),
         ("train.jsonl", '{"text": "a"', r"train.jsonl, line 1: no valid JSON"),
-        ("train.jsonl", "5", "line 1: an object is wanted, not int"),
-        ("train.csv", "text,label\na,b\nc,b\n", "all labels are 'b'; two classes are wanted"),
+        ("train.jsonl", "5", "line 1: an object is expected, not int"),
+        ("train.csv", "text,label\na,b\nc,b\n", "all labels are 'b'; at least two classes are expected"),
     ],
 )
 def test_a_file_that_cannot_be_learnt_from_says_where(tmp_path, name, text, message):

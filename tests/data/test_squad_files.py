@@ -97,7 +97,7 @@ def without(key, value=None):
     ("value", "message"),
     [
         ("{", r"train.json, line 1: no valid JSON"),
-        ("[]", r"train.json: an object is wanted, not list"),
+        ("[]", r"train.json: an object is expected, not list"),
         (without("data"), r"train.json: the key 'data' is missing"),
         (without("paragraphs"), r"train.json, data\[0\]: the key 'paragraphs' is missing"),
         (without("context"), r"data\[0\].paragraphs\[0\]: the key 'context' is missing"),
@@ -120,7 +120,7 @@ def without(key, value=None):
         (content(question(1, answers=[("", 15)])), r"\(id q1\): an answer is empty"),
         (content(question(1), context=" "), r"\(id q1\): its context is empty"),
         (content(), r"train.json has no questions"),
-        ({"data": [5]}, r"data\[0\]: an object is wanted, not int"),
+        ({"data": [5]}, r"data\[0\]: an object is expected, not int"),
     ],
 )
 def test_a_file_that_is_not_squad_says_where(tmp_path, value, message):

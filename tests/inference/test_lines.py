@@ -63,7 +63,7 @@ def test_texts_in_a_text_file_stay_texts(opened):
 
 @pytest.mark.parametrize("text", ["a film\n", "[1]", "5", "", '[{"text": "a"'])
 def test_a_json_file_that_is_none_is_refused(opened, text):
-    with pytest.raises(DataError, match=r"input\.json.*(no valid JSON|is wanted)"):
+    with pytest.raises(DataError, match=r"input\.json.*(no valid JSON|is expected)"):
         opened("input.json", text)
 
 

@@ -78,13 +78,13 @@ def read_conll(path: Path, label_names: Sequence[str] | None = None, tag_column:
         sentences[-1][1].append(token)
         sentences[-1][2].append(tag)
     if not sentences:
-        raise DataError(f"{path} has no sentences; a token and its tag a line are wanted.")
+        raise DataError(f"{path} has no sentences; a token and its tag a line are expected.")
     _, tokens, tags = zip(*sentences, strict=True)
     return _make(list(tokens), list(tags), label_names)
 
 
 def read_srl(path: Path, label_names: Sequence[str] | None = None) -> TaggedTokens:
-    """A file with one predicate of a sentence a line: its place, counted from 0, the tokens, |||, a tag a token.
+    """A file with one predicate of a sentence a line: its position, counted from 0, the tokens, |||, a tag a token.
 
     The form of He et al., 2017, which P-Tuning v2 takes for CoNLL-2005 and 2012. The predicate is the second segment.
 
@@ -99,22 +99,24 @@ def read_srl(path: Path, label_names: Sequence[str] | None = None) -> TaggedToke
         if not line.strip():
             continue
         left, bar, right = line.partition("|||")
-        place, *tokens = _words(left) or [""]
+        position, *tokens = _words(left) or [""]
         tags = _words(right)
         where = f"{path}, line {number}"
-        if not bar or not tokens or not place.isdecimal():
-            raise DataError(f"{where}: the predicate's place, the tokens, ||| and the tags are wanted.")
+        if not bar or not tokens or not position.isdecimal():
+            raise DataError(f"{where}: the predicate's position, the tokens, ||| and the tags are expected.")
         if len(tags) != len(tokens):
             raise DataError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")
-        if int(place) >= len(tokens):
-            raise DataError(f"{where}: the predicate's place is {place}, counted from 0, of {len(tokens)} tokens.")
+        if int(position) >= len(tokens):
+            raise DataError(
+                f"{where}: the predicate's position is {position}, counted from 0, of {len(tokens)} tokens."
+            )
         for tag in tags:
             _check_tag(tag, label_names, where)
         sentences.append(tokens)
         tagged.append(tags)
-        predicates.append([tokens[int(place)]])
+        predicates.append([tokens[int(position)]])
     if not sentences:
-        raise DataError(f"{path} has no sentences; one predicate a line is wanted.")
+        raise DataError(f"{path} has no sentences; one predicate a line is expected.")
     return _make(sentences, tagged, label_names, predicates)
 
 

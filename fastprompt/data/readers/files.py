@@ -110,13 +110,13 @@ def read_json_lines(path: Path) -> Iterator["Record"]:
 
 
 def read_tsv(
-    path: Path, wanted: Sequence[str], header: Sequence[str] | None = None, short: list[int] | None = None
+    path: Path, required: Sequence[str], header: Sequence[str] | None = None, short: list[int] | None = None
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row) of a file with tabs between its columns, no quoting; blank lines are none.
 
     Args:
-        wanted: columns that must be there.
-        header: the columns' names where the file's first line does not tell them.
+        required: columns that must be there.
+        header: the columns' names where the file's first line is no header.
         short: gets the lines that have too few columns, which are then left out.
 
     Raises:
@@ -129,7 +129,7 @@ def read_tsv(
         fields = line.split("\t")
         if header is None:
             header = [name.strip() for name in fields]
-            check_columns(path, wanted, header)
+            check_columns(path, required, header)
             continue
         if short is not None and len(fields) < len(header):
             short.append(number)
@@ -143,7 +143,7 @@ def read_tsv(
         yield number, dict(zip(header, fields, strict=True))
 
 
-def read_csv(path: Path, wanted: Sequence[str], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
+def read_csv(path: Path, required: Sequence[str], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row) of a file with double quotes around fields that need them, as `read_tsv` gives them.
 
     Where the header has a space after a delimiter, one after any is no part of a field.
@@ -162,7 +162,7 @@ def read_csv(path: Path, wanted: Sequence[str], delimiter: str = ",") -> Iterato
         for fields in reader:
             if header is None:
                 header = [name.strip() for name in fields]
-                check_columns(path, wanted, header)
+                check_columns(path, required, header)
             elif len(fields) == len(header):
                 yield number, dict(zip(header, fields, strict=True))
             elif fields:
@@ -187,11 +187,11 @@ def has_csv_quotes(path: Path) -> bool:
     return all(map(_QUOTED_TSV.fullmatch, rows))
 
 
-def check_columns(source: str | Path, wanted: Sequence[str], found: list[str]) -> None:
+def check_columns(source: str | Path, required: Sequence[str], found: list[str]) -> None:
     """Raises: DataError: a column is missing, and is named with those that are there, or two have one name."""
     if twice := [name for name in found if found.count(name) > 1]:
         raise DataError(f"{source} has two columns {twice[0]!r}; rename one.")
-    for name in wanted:
+    for name in required:
         if name not in found:
             raise DataError(f"{source} has the columns {', '.join(found)}; it lacks {name!r}.")
 
@@ -220,7 +220,7 @@ class Record:
             DataError: the key is missing or its value is of none of `kinds`.
         """
         if not isinstance(self.value, dict):
-            raise self.wrong(f"an object is wanted, not {type(self.value).__name__}")
+            raise self.wrong(f"an object is expected, not {type(self.value).__name__}")
         if key not in self.value:
             raise self.wrong(f"the key {key!r} is missing")
         found = self.value[key]

@@ -52,7 +52,7 @@ def load_instructions(data_dir: str | Path, split: str, template: str = CHAT_TEM
 
 def _part(data: Instructions, split: str, source: Path) -> Instructions:
     if len(data) < 2:
-        raise DataError(f"{source} has one row; two are wanted at least, to train on and to evaluate.")
+        raise DataError(f"{source} has one row; at least two are expected, to train on and to evaluate.")
     step = min(_HELD_OUT, len(data))
     held_out = set(range(step - 1, len(data), step))
     data.notes.append(

@@ -106,7 +106,7 @@ def _template(record: Record) -> str:
 
 
 def candidate_words(tokenizer: Tokenizer, path: str | None) -> tuple[list[int], list[str]]:
-    """The ids of the words that answers are chosen among, and what there is to tell of them.
+    """The ids of the words that answers are chosen among, and notes on what was left out.
 
     Args:
         path: a file with one word a line, such as LAMA's common vocabulary; None takes every token of the vocabulary
@@ -122,8 +122,8 @@ def candidate_words(tokenizer: Tokenizer, path: str | None) -> tuple[list[int], 
     found = sorted({i for i in ids if i is not None})
     if not found:
         raise DataError(f"{path} has no word that is one token of this vocabulary; give one word a line.")
-    lost = sum(i is None for i in ids)
-    return found, [f"{path}: {lost} of {len(words)} words are not one token and left out."] if lost else []
+    left_out = sum(i is None for i in ids)
+    return found, [f"{path}: {left_out} of {len(words)} words are not one token and left out."] if left_out else []
 
 
 def read_facts(relation: Relation, split: str, tokenizer: Tokenizer, candidates: Collection[int]) -> Facts:

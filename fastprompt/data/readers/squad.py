@@ -111,8 +111,8 @@ def _find(context: str, text: str, start: int) -> int | None:
     """Where `text` stands in `context`: at `start`, else the occurrence nearest to it."""
     if start >= 0 and context.startswith(text, start):
         return start
-    places, place = [], context.find(text)
-    while place >= 0:
-        places.append(place)
-        place = context.find(text, place + 1)
-    return min(places, key=lambda found: abs(found - start), default=None)
+    positions, position = [], context.find(text)
+    while position >= 0:
+        positions.append(position)
+        position = context.find(text, position + 1)
+    return min(positions, key=lambda found: abs(found - start), default=None)

@@ -109,7 +109,7 @@ def superglue_from_rows(dataset_name: str, rows: Iterable[Record], labelled: boo
     """Pairs of texts from the rows of a task, MultiRC's with their questions as groups.
 
     Args:
-        labelled: whether rows tell their label; else it is 0.
+        labelled: whether rows have a label; else it is 0.
 
     Raises:
         DataError: with the row and the fix.
@@ -144,21 +144,21 @@ def copa_from_rows(rows: Iterable[Record], labelled: bool = True) -> MultipleCho
     """COPA (Roemmele et al., 2011): what is the premise's cause, or its effect? Choices are choice1, choice2, ...
 
     Args:
-        labelled: whether rows tell their label; else it is 0.
+        labelled: whether rows have a label; else it is 0.
 
     Raises:
         DataError: with the row: other choices than the first row has, or a label that is none of them.
     """
     choices, labels = [], []
     for row in rows:
-        asked = row.get("question", str)
-        if asked not in _JOINERS:
-            raise row.wrong(f"the question is {asked!r}; it is cause or effect")
-        premise = f"{row.get('premise', str)} {_JOINERS[asked]}"
+        relation = row.get("question", str)
+        if relation not in _JOINERS:
+            raise row.wrong(f"the question is {relation!r}; it is cause or effect")
+        premise = f"{row.get('premise', str)} {_JOINERS[relation]}"
         count = next(number for number in itertools.count() if f"choice{number + 1}" not in row.value)
         if count < 2 or (choices and count != len(choices[0])):
-            wanted = f"the first row has {len(choices[0])}" if choices else "two or more are wanted"
-            raise row.wrong(f"it has {count} choices; {wanted}")
+            expected = f"the first row has {len(choices[0])}" if choices else "two or more are expected"
+            raise row.wrong(f"it has {count} choices; {expected}")
         label = row.get("label", int) if labelled else 0
         if not 0 <= label < count:
             raise row.wrong(f"the label is {label}; there are {count} choices, counted from 0")

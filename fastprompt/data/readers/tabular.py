@@ -65,7 +65,7 @@ def load_own(
     if split == "test":
         unknown: list[Any] = [0.0 if regression else 0] * len(first)
         if label_names is None and not regression:
-            raise ConfigError("The test split does not tell the classes; give label_names=, those of training.")
+            raise ConfigError("The test split does not name the classes; give label_names=, those of training.")
         return LabelledTexts(first, unknown, None if regression else list(label_names), pairs)
     if regression:
         return LabelledTexts(first, [_number(label) for label in labels], None, pairs)
@@ -73,7 +73,7 @@ def load_own(
     found = [label.strip() for label in written]
     names = list(dict.fromkeys(name.strip() for name in label_names or class_names or _in_order(set(found))))
     if len(names) < 2:
-        raise DataError(f"{source}: all labels are {names[0]!r}; two classes are wanted at least.")
+        raise DataError(f"{source}: all labels are {names[0]!r}; at least two classes are expected.")
     index = {name: number for number, name in enumerate(names)}
     for name, label in zip(found, labels, strict=True):
         if name not in index:
@@ -84,35 +84,35 @@ def load_own(
     return made
 
 
-def _open(folder: Path, split: str, wanted: list[str]) -> tuple[Path, Iterator[Record], list[str] | None]:
+def _open(folder: Path, split: str, required: list[str]) -> tuple[Path, Iterator[Record], list[str] | None]:
     """Where a split stands, its rows, and the classes' names where the data say them."""
     if (folder / "dataset_dict.json").exists():
-        return folder, *_open_saved(folder, split, wanted)
+        return folder, *_open_saved(folder, split, required)
     path = find_split(folder, split, (".csv", ".tsv", ".jsonl"))
     if path.suffix == ".jsonl":
-        return path, _checked(read_json_lines(path), wanted), None
+        return path, _checked(read_json_lines(path), required), None
     if path.suffix == ".csv":
-        lines = read_csv(path, wanted)
+        lines = read_csv(path, required)
     elif has_csv_quotes(path):
-        lines = read_csv(path, wanted, "\t")
+        lines = read_csv(path, required, "\t")
     else:
-        lines = read_tsv(path, wanted)
+        lines = read_tsv(path, required)
     return path, (Record(str(path), f"line {number}", row) for number, row in lines), None
 
 
-def _checked(rows: Iterator[Record], wanted: list[str]) -> Iterator[Record]:
+def _checked(rows: Iterator[Record], required: list[str]) -> Iterator[Record]:
     for row in rows:
         if not isinstance(row.value, dict):
-            raise row.wrong(f"an object is wanted, not {type(row.value).__name__}")
-        check_columns(f"{row.source}, {row.trail}", wanted, list(row.value))
+            raise row.wrong(f"an object is expected, not {type(row.value).__name__}")
+        check_columns(f"{row.source}, {row.trail}", required, list(row.value))
         yield row
 
 
-def _open_saved(folder: Path, split: str, wanted: list[str]) -> tuple[Iterator[Record], list[str] | None]:
+def _open_saved(folder: Path, split: str, required: list[str]) -> tuple[Iterator[Record], list[str] | None]:
     """A folder that `DatasetDict.save_to_disk` made."""
     where, rows = load_saved(folder, split)
-    label = wanted[-1]
-    check_columns(where, wanted, rows.column_names)
+    label = required[-1]
+    check_columns(where, required, rows.column_names)
     names = getattr(rows.features[label], "names", None)  # a text column has none
     if names is not None:
         rows = ({**row, label: names[row[label]] if row[label] in range(len(names)) else None} for row in rows)
@@ -125,7 +125,7 @@ def _number(label: Record) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise label.wrong(f"the label is {label.value!r}; a regression wants numbers")
+        raise label.wrong(f"the label is {label.value!r}; a regression takes numbers")
     return value
 
 
@@ -136,8 +136,8 @@ def _class(label: Record) -> str:
         return value
     if isinstance(value, int):  # bool too
         return json.dumps(value)
-    kept = "is empty" if value is None or not str(value).strip() else f"is {value!r}"
-    raise label.wrong(f"the label {kept}; classes are words or whole numbers (numbers: --task_name regression)")
+    problem = "is empty" if value is None or not str(value).strip() else f"is {value!r}"
+    raise label.wrong(f"the label {problem}; classes are words or whole numbers (numbers: --task_name regression)")
 
 
 def _in_order(names: set[str]) -> list[str]:
