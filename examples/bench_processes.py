@@ -1,6 +1,6 @@
 """What two processes on this machine gain over one, and what they send each other, for the same steps.
 
-Prints the bytes that a step hands in to be summed beside those of what is tuned and of the whole model, and the step
+Prints the bytes that a step hands to all-reduce beside those of what is tuned and of the whole model, and the step
 time of one process against that of two with half of the batch each: median ratio, with its 10 % and 90 % quantiles
 over rounds that take turns. Each process computes in one thread, so that two have twice the cores of one.
 

@@ -1,6 +1,6 @@
 """Step times, interleaved in one run: what a prefix costs, and what each framework takes.
 
-    bench_step.py MODEL                 torch: a deep-prefix step against the frozen floor (the same frozen backbone
+    bench_step.py MODEL                 torch: a deep-prefix step against the frozen baseline (the same frozen backbone
                                         trained through its embeddings), and PEFT's prefix tuning where it is installed
     bench_step.py MODEL --frameworks    torch, paddle, jittor: one step each in turn, ratios to torch
 
@@ -51,7 +51,7 @@ def fastprompt_step(model_name: str, length: int) -> Callable[[], float]:
     return step
 
 
-def floor_step(model_name: str, length: int) -> Callable[[], float]:
+def baseline_step(model_name: str, length: int) -> Callable[[], float]:
     """torch: the stock classifier frozen, with a trained vector added to its embeddings and a trained classifier."""
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -127,19 +127,19 @@ def child(backend: str, options: argparse.Namespace, length: int) -> Callable[[]
         text=True,
     )
 
-    def ask() -> float:
+    def step() -> float:
         process.stdin.write("\n")
         process.stdin.flush()
         return float(process.stdout.readline())
 
-    return ask
+    return step
 
 
-def compare(takers: dict[str, Callable[[], float]], base: str, length: int, rounds: int) -> None:
-    times: dict[str, list[float]] = {name: [] for name in takers}
+def compare(steps: dict[str, Callable[[], float]], base: str, length: int, rounds: int) -> None:
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
-        for name, take in takers.items():
-            times[name].append(take())
+        for name, step in steps.items():
+            times[name].append(step())
     for name, values in times.items():
         ratios = numpy.array(values) / numpy.array(times[base])
         low, middle, high = numpy.quantile(ratios, [0.1, 0.5, 0.9])
@@ -161,16 +161,23 @@ def main() -> None:
     print(json.dumps({"batch": BATCH, "pre_seq_len": PRE_SEQ_LEN, "rounds": options.rounds, "cpus": os.cpu_count()}))
     for length in options.lengths:
         if options.frameworks:
-            takers = {name: child(name, options, length) for name in ("torch", "paddle", "jittor")}
-            compare(takers, "torch", length, options.rounds)
+            steps = {name: child(name, options, length) for name in ("torch", "paddle", "jittor")}
+            compare(steps, "torch", length, options.rounds)
             continue
-        steps = {"frozen floor": floor_step, "fastprompt deep prefix": fastprompt_step, "PEFT prefix tuning": peft_step}
+        steps = {
+            "frozen baseline": baseline_step,
+            "fastprompt deep prefix": fastprompt_step,
+            "PEFT prefix tuning": peft_step,
+        }
         made = {name: make(options.model, length) for name, make in steps.items()}
         for step in made.values():
             for _ in range(WARM_UP):
                 step()
         compare(
-            {name: lambda step=step: timed(step) for name, step in made.items()}, "frozen floor", length, options.rounds
+            {name: lambda step=step: timed(step) for name, step in made.items()},
+            "frozen baseline",
+            length,
+            options.rounds,
         )
 
 

@@ -1,9 +1,9 @@
-"""Why fastNLP's tutorial E2 stops at 73.7 % on SST-2: the tutorial as written, then one repair at a time.
+"""Why fastNLP's tutorial E2 stops at 73.7 % on SST-2: the tutorial as written, then one fix at a time.
 
 E2's prompt is shallow, its fresh classifier is frozen with the backbone, and what is pooled is a prompt vector. Each
-rung keeps the repairs before it. The baselines below train at rates of their own.
+variant keeps the fixes before it. The baselines below train at rates of their own.
 
-Usage: e2_ladder.py MODEL [--data_dir GLUE_FOLDER] [--max_train_samples N] [--seeds 1 2 3] [--only RUNG ...]
+Usage: e2_ladder.py MODEL [--data_dir GLUE_FOLDER] [--max_train_samples N] [--seeds 1 2 3] [--only VARIANT ...]
 """
 
 import argparse
@@ -19,7 +19,7 @@ from fastNLP.core.log import logger
 from rich.console import Console
 from rich.table import Table
 
-RUNGS = {  # name -> (method, learning rate)
+VARIANTS = {  # name -> (method, learning rate)
     "E2 as written": (fp.ShallowPrefixConfig(pooling="prompt", train_head=False), 1e-2),
     "+ train the head": (fp.ShallowPrefixConfig(pooling="prompt"), 1e-2),
     "+ pool the real first token": (fp.ShallowPrefixConfig(pooling="first"), 1e-2),
@@ -33,8 +33,8 @@ RUNGS = {  # name -> (method, learning rate)
 
 
 def run(options: argparse.Namespace, name: str, seed: int) -> tuple[float, int]:
-    """(accuracy on the dev sentences, number of tuned parameters) of one rung."""
-    config, rate = RUNGS[name]
+    """(accuracy on the dev sentences, number of tuned parameters) of one variant."""
+    config, rate = VARIANTS[name]
     runtime.seed(seed)
     train_set = fp.load_sst2("train", options.data_dir).head(options.max_train_samples)
     tokenizer = fp.load_tokenizer(options.model)
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, name: str, seed: int) -> tuple[float, int]:
 
 
 def rows(options: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:
-    for name in options.only or RUNGS:
+    for name in options.only or VARIANTS:
         results = [run(options, name, seed) for seed in options.seeds]
         scores = [100 * accuracy for accuracy, _ in results]
         deviation = f"{statistics.stdev(scores):.1f}" if len(scores) > 1 else "-"
@@ -73,10 +73,10 @@ def main() -> None:
     parser.add_argument("--n_epochs", type=int, default=1)
     parser.add_argument("--hidden_dropout_prob", type=float, default=0.1, help="E2's: its checkpoint's 0.1")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--only", nargs="+", choices=list(RUNGS))
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS))
     options = parser.parse_args()
     logger.setLevel("ERROR")
-    table = Table("rung", "tuned parameters", "accuracy %", "deviation")
+    table = Table("variant", "tuned parameters", "accuracy %", "deviation")
     for row in rows(options):
         table.add_row(*row)
     Console().print(table)

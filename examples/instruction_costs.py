@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--backend", choices=("torch", "paddle", "jittor"), default="torch")
     parser.add_argument("--samples", type=int, default=16)
-    parser.add_argument("--bf16", action="store_true", help="keep frozen backbones in bfloat16")
+    parser.add_argument("--bf16", action="store_true", help="hold frozen backbones in bfloat16")
     parser.add_argument("--without", choices=ROWS, nargs="*", default=[], help="rows to leave off")
     options = parser.parse_args()
     table = Table("", "all parameters", "trained", "memory, model loaded", "memory, training", "samples/s")

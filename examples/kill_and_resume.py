@@ -1,8 +1,8 @@
-"""Kill a training at random moments, go on from its last checkpoint each time, and hold the end against a whole run.
+"""Kill a training at random moments, resume from its last checkpoint each time, and compare the end with a whole run.
 
 For every framework: one run that nothing interrupts, and one that is killed (SIGKILL) `--kills` times, some of them
-while a checkpoint is written. Told are the checkpoints found after each kill, whether all of them read whole, and how
-far the two prompts lie apart, by itself and as a share of the tensor's largest entry.
+while a checkpoint is written. Reported are the checkpoints found after each kill, whether all of them read whole, and
+the largest difference of the two prompts, by itself and relative to the tensor's largest entry.
 
 Usage: kill_and_resume.py MODEL [--backends torch paddle jittor] [--kills 20] [--steps 120]
 """
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     table = Table(
-        "framework", "kills", "times ended early", "checkpoints read", "damaged", "prompts apart by", "of the largest"
+        "framework", "kills", "times ended early", "checkpoints read", "damaged", "largest difference", "relative"
     )
     for backend in options.backends:
         environment = {**os.environ, "FASTNLP_BACKEND": backend}
@@ -95,9 +95,9 @@ def main() -> None:
                 print(f"{backend}: kill {kills}, then {found.stdout.split()}", file=sys.stderr)
             run_until(arguments(options, backend, killed), environment, None)
             one, other = (load_file(run / "prompt.safetensors") for run in (whole, killed))
-            apart = max(float(numpy.abs(one[name] - other[name]).max()) for name in one)
+            difference = max(float(numpy.abs(one[name] - other[name]).max()) for name in one)
             share = max(float(numpy.abs(one[name] - other[name]).max() / numpy.abs(one[name]).max()) for name in one)
-            table.add_row(backend, str(kills), str(early), str(read), str(damaged), f"{apart:.1e}", f"{share:.1e}")
+            table.add_row(backend, str(kills), str(early), str(read), str(damaged), f"{difference:.1e}", f"{share:.1e}")
     Console().print(table)
 
 

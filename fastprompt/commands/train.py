@@ -198,10 +198,10 @@ def _is_same(setup: Setup, request: dict[str, Any], finished: dict[str, Any], ou
     """
     options, where = setup.options, f"{output} holds a finished run"
     if not options.model.is_prompt and prompt_file.is_prompt(output):
-        saved, checkpoint = prompt_file.read_description(output), Checkpoint(options.model.model_name_or_path)
-        if saved.fingerprint != checkpoint.fingerprint:
+        saved, backbone = prompt_file.read_description(output), Checkpoint(options.model.model_name_or_path)
+        if saved.fingerprint != backbone.fingerprint:
             raise ConfigError(
-                f"{where} with model_name_or_path {saved.backbone_name}, now it is {checkpoint.name}, whose "
+                f"{where} with model_name_or_path {saved.backbone_name}, now it is {backbone.name}, whose "
                 f"weights differ; leave --resume_from_checkpoint off and choose another folder."
             )
     now = {"backend": backend(), **outcome_of(options), **request}

@@ -23,7 +23,7 @@ import numpy
 
 CONFIG, WEIGHTS = "prefix_config.json", "prefix_model_state.pdparams"
 _PARAMETERS = "StructuredToParameterName@@"  # paddle.save's own entry
-_DTYPES = ("float16", "float32", "float64", "uint16")  # paddle keeps bfloat16 as uint16
+_DTYPES = ("float16", "float32", "float64", "uint16")  # paddle stores bfloat16 as uint16
 _PROJECTION = ("1.weight", "1.bias", "3.weight", "3.bias")
 # All that a pickle of a dict of NumPy arrays calls for, under the names of NumPy 1 and 2.
 _ARRAYS = {

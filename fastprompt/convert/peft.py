@@ -1,6 +1,6 @@
 """Adapters of PEFT: prefix tuning, prompt tuning and p-tuning, as PEFT 0.21 writes and reads them.
 
-PEFT keeps what an encoder made and not the encoder. Its prefix enters through `past_key_values`, which moves the
+PEFT stores what an encoder made and not the encoder. Its prefix enters through `past_key_values`, which moves the
 tokens' positions; its prompt tuning pools position 0, which is a prompt vector. Padding in front
 moves positions too, where it counts places and not tokens.
 """

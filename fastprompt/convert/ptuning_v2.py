@@ -97,8 +97,8 @@ def _take_encoder(
         return from_chunks(rows, *sizes)
     shapes = ((inner, hidden), (inner,), (width, inner), (width,))
     layers = [take(tensors, _ENCODER + name, shape, path) for name, shape in zip(_PROJECTION, shapes, strict=True)]
-    kept = {f"prompt.{name}": array for name, array in zip(_PROJECTION, layers, strict=True)}
-    return {**from_chunks(project(rows, *layers), *sizes), "prompt.embedding.weight": rows, **kept}
+    encoder = {f"prompt.{name}": array for name, array in zip(_PROJECTION, layers, strict=True)}
+    return {**from_chunks(project(rows, *layers), *sizes), "prompt.embedding.weight": rows, **encoder}
 
 
 def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:

@@ -120,7 +120,7 @@ class PromptModel(nn.Module):
             backbone: where the backbone of a saved prompt lies, if not where its file says.
             seed: seeds the initial values of prompt and head.
             bf16: hold a frozen backbone in bfloat16; prompt and head stay in float32.
-            load_in_8bit, load_in_4bit: keep a frozen backbone's linear layers in so many bits (torch, bitsandbytes).
+            load_in_8bit, load_in_4bit: hold a frozen backbone's linear layers in so many bits (torch, bitsandbytes).
             gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
             portable: on torch, take the portable definition instead of the stock transformers model.
             hidden_dropout_prob: dropout of hidden states, prefix and head. None: 0 where the backbone is frozen, for
@@ -346,7 +346,7 @@ class PromptModel(nn.Module):
 
         Raises:
             BackendError: another framework than torch, or the exporter's packages are missing.
-            ConfigError: the file exists already, its folder does not, or the backbone is kept in bf16.
+            ConfigError: the file exists already, its folder does not, or the backbone is in bf16.
             CheckpointError: the file cannot be written, or the model has no ONNX form.
         """
         if not has("export"):

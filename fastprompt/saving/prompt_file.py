@@ -75,11 +75,11 @@ class SavedPrompt:
                     f"{name} is {value!r}, and {self.directory} is a saved prompt with {own!r}; leave {name} off."
                 )
 
-    def check_backbone(self, checkpoint: Checkpoint) -> None:
+    def check_backbone(self, backbone: Checkpoint) -> None:
         """Refuse weights other than those the prompt was tuned on."""
-        if checkpoint.fingerprint != self.fingerprint:
+        if backbone.fingerprint != self.fingerprint:
             raise CheckpointError(
-                f"{self.directory} was tuned on {self.backbone_name}, whose weights are not {checkpoint.name}'s; "
+                f"{self.directory} was tuned on {self.backbone_name}, whose weights are not {backbone.name}'s; "
                 f"name its backbone's folder (backbone=, --backbone DIR)."
             )
 
@@ -165,23 +165,23 @@ def _described(directory: Path) -> tuple[SavedPrompt, dict[str, list[int]]]:
 
 
 def describe(
-    checkpoint: Checkpoint,
+    backbone: Checkpoint,
     config: MethodConfig,
     task: str,
     label_names: list[str],
     tensors: dict[str, numpy.ndarray],
     directory: Path,
 ) -> SavedPrompt:
-    """A prompt on `checkpoint`, to be written into `directory`."""
+    """A prompt on `backbone`, to be written into `directory`."""
     return SavedPrompt(
         directory=directory,
         config=config,
         task=task,
         num_labels=len(label_names),
         label_names=label_names,
-        backbone_name=_full_name(checkpoint),
-        model_type=checkpoint.model_type,
-        fingerprint=checkpoint.fingerprint,
+        backbone_name=_full_name(backbone),
+        model_type=backbone.model_type,
+        fingerprint=backbone.fingerprint,
         tensors=tensors,
     )
 
@@ -217,6 +217,6 @@ def write_saved(saved: SavedPrompt, directory: Path) -> None:
     )
 
 
-def _full_name(checkpoint: Checkpoint) -> str:
+def _full_name(backbone: Checkpoint) -> str:
     """A hub id as it is, a folder by its full path: the prompt is read from elsewhere one day."""
-    return str(checkpoint.directory.resolve()) if Path(checkpoint.name).expanduser().is_dir() else checkpoint.name
+    return str(backbone.directory.resolve()) if Path(backbone.name).expanduser().is_dir() else backbone.name

@@ -61,7 +61,7 @@ def test_every_token_sees_the_prefix_in_local_layers_too(folder_with):
     assert (numpy.abs(first - second)[0].max(axis=1) > 1e-4).all()
 
 
-@pytest.mark.skipif(fp.backend() != "torch", reason="the stock model is torch; test_parity holds the others against it")
+@pytest.mark.skipif(fp.backend() != "torch", reason="the stock model is torch; test_parity compares the others with it")
 @pytest.mark.parametrize("length", [4, 5, 6, 20])  # a window of 4 places to each side holds 5 tokens whole
 @pytest.mark.parametrize("with_prefix", [False, True])
 def test_texts_around_the_windows_width_equal_the_stock_model(tiny, length, with_prefix):
@@ -113,8 +113,8 @@ def test_scores_of_rotated_queries_and_keys_depend_on_the_distance_alone():
     assert abs(score(7, 3) - score(7, 4)) > 1e-3
 
 
-@pytest.mark.skipif(fp.backend() == "jittor", reason="jittor keeps no backbone in bfloat16")
-def test_positions_beyond_256_are_told_apart_in_bfloat16():
+@pytest.mark.skipif(fp.backend() == "jittor", reason="jittor has no bfloat16")
+def test_positions_beyond_256_are_distinguished_in_bfloat16():
     like = ops.cast(ops.tensor(numpy.zeros((1, 2, 8), "float32")), "bfloat16")
     cos, _ = rotation_at(ops.tensor(numpy.array([[1000, 1001]])), rope_frequencies({}, 8, 10000.0), like)
     found = ops.to_numpy(ops.cast(cos, "float32"))[0, 0, :, 0]

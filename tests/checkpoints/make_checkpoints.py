@@ -37,7 +37,7 @@ CONFIGS = {
     "deberta": transformers.DebertaConfig(**SIZES, **COMMON, **DEBERTA),
     "deberta-v2": transformers.DebertaV2Config(**SIZES, **COMMON, **DEBERTA_V2, conv_kernel_size=3, conv_act="gelu"),
     "deberta-v3": transformers.DebertaV2Config(**SIZES, **COMMON, **DEBERTA_V2),
-    "roformer": transformers.RoFormerConfig(**SIZES, **COMMON),  # stands for all that keep an attention of their own
+    "roformer": transformers.RoFormerConfig(**SIZES, **COMMON),  # stands for all that have an attention of their own
 }
 
 # also as masked language models

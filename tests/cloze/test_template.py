@@ -89,7 +89,7 @@ def test_words_of_a_byte_level_vocabulary_keep_their_spaces(byte_level, text):
     assert row["input_ids"] == fast.encode(text.replace("[X]", "Florence").replace("[MASK]", "<mask>")).ids
 
 
-def test_a_subject_behind_a_pseudo_token_is_a_word_of_its_own(byte_level):
+def test_a_subject_after_a_pseudo_token_is_a_word_of_its_own(byte_level):
     fast, folder = byte_level
     (row,) = Template("[P] [X] [MASK]").lay_out(["Florence"], load_tokenizer(folder), 99)
     assert row["input_ids"][2:-2] == fast.encode(" Florence", add_special_tokens=False).ids

@@ -152,11 +152,11 @@ def test_a_mistake_gets_one_or_two_lines(command, task, trained, tmp_path, case)
     output = [] if "--output_dir" in given else ["--output_dir", tmp_path / "out"]
     before = {path: path.read_bytes() for path in trained[0].iterdir()}
     done = command("train", *task, *output, *given, check=False)
-    told = [line for line in done.stderr.decode().splitlines() if line.startswith("fastprompt: ")]
+    reported = [line for line in done.stderr.decode().splitlines() if line.startswith("fastprompt: ")]
     assert done.returncode == 1
     assert done.stdout == b""
-    assert len(told) == 1
-    assert message in told[0]
+    assert len(reported) == 1
+    assert message in reported[0]
     assert "Traceback" not in done.stderr.decode()
     assert {path: path.read_bytes() for path in trained[0].iterdir()} == before
 
@@ -223,7 +223,7 @@ def test_ctrl_c_saves_what_was_trained_and_ends_with_130(task, tmp_path):
 
 
 @pytest.mark.once
-def test_doctor_tells_what_works_here(command):
+def test_doctor_reports_what_works_here(command):
     shown = command("doctor").stdout.decode()
     assert shown.count("works (") == 3
     assert shown.count("several processes") == 3

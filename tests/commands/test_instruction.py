@@ -54,7 +54,7 @@ def test_labels_stand_on_the_answer_alone_and_end_with_its_end(bloom, rows):
         assert row["input_ids"] == asked + answer
 
 
-def test_alpacas_template_tells_of_an_input_where_there_is_one():
+def test_alpacas_template_mentions_an_input_where_there_is_one():
     with_input = write_instruction("alpaca", "Add.", "2 and 3")
     without = write_instruction("alpaca", "Name three colours.", "")
     assert with_input.endswith("### Instruction:\nAdd.\n\n### Input:\n2 and 3\n\n### Response:\n")
@@ -101,7 +101,7 @@ def test_every_form_of_the_data_gives_the_same_rows(tmp_path):
             ], (name, part)
 
 
-def test_rows_without_an_output_are_left_out_and_told(tmp_path):
+def test_rows_without_an_output_are_left_out_and_counted(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([ROWS[0], {**ROWS[1], "output": "  "}, *ROWS[2:]]))
     data = load_instructions(path, "train")
@@ -113,7 +113,7 @@ def test_rows_without_an_output_are_left_out_and_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ([{"instruction": "a", "input": ""}], "row 0: the key 'output' is missing"),
         ([{"instruction": "a", "output": 5}], "row 0: 'output' is int, not str"),
@@ -123,10 +123,10 @@ def test_rows_without_an_output_are_left_out_and_told(tmp_path):
         ({"data": ROWS}, "holds no list of rows"),
     ],
 )
-def test_rows_in_another_form_are_refused_by_their_place(tmp_path, content, told):
+def test_rows_in_another_form_are_refused_by_their_position(tmp_path, content, message):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         load_instructions(path, "train")
 
 
@@ -140,7 +140,7 @@ def run(command, bloom, data, output, *more):
 
 def test_a_prompt_is_tuned_on_instructions_and_answers_one(bloom, shared_data, tmp_path, command):
     """From the command line, on real Chinese rows."""
-    told = run(
+    done = run(
         *(command, bloom, shared_data("alpaca_zh") / "alpaca_zh_3k.json", tmp_path),
         *("--max_train_samples", 40, "--max_eval_samples", 8, "--num_train_epochs", 2, "--learning_rate", 0.1),
     )
@@ -150,7 +150,7 @@ def test_a_prompt_is_tuned_on_instructions_and_answers_one(bloom, shared_data, t
     assert 0 < metrics["model_memory_mb"] <= metrics["peak_memory_mb"]
     history = [json.loads(line)["loss"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert history[-1] < history[0]
-    printed, notes = told.stdout.decode(), told.stderr.decode()
+    printed, notes = done.stdout.decode(), done.stderr.decode()
     share = 100 * metrics["trainable_parameters"] / metrics["total_parameters"]
     line = f"trainable params: 640 || all params: {metrics['total_parameters']:,} || trainable%: {share:.4f}"
     assert line in printed
@@ -159,11 +159,11 @@ def test_a_prompt_is_tuned_on_instructions_and_answers_one(bloom, shared_data, t
     assert "are cut at 64 tokens" in notes
     assert read_prompt(tmp_path).task == "causal_lm"
     asked = "给出保持健康的三个建议。".encode()
-    told = command(
+    done = command(
         *("predict", "--model_name_or_path", tmp_path, "--max_new_tokens", 6, "--format", "jsonl"),
         stdin=asked + b"\nName a colour.\n",
     )
-    answers = [json.loads(line) for line in told.stdout.decode().splitlines()]
+    answers = [json.loads(line) for line in done.stdout.decode().splitlines()]
     assert [answer["instruction"] for answer in answers] == [asked.decode(), "Name a colour."]
     model = fp.load_prompt_model(tmp_path)
     tokenizer = fp.load_tokenizer(bloom)
@@ -202,8 +202,8 @@ def test_shallow_prompts_are_tuned_on_instructions_too(bloom, rows, tmp_path, me
 def test_the_table_of_costs_has_a_row_for_each_way_to_tune(bloom, shared_data, tmp_path, run_python):
     data = shared_data("alpaca_zh") / "alpaca_zh_3k.json"
     given = ("--output_dir", tmp_path, "--samples", 8, "--without", "prompt-tuning", "p-tuning(LSTM)")
-    told = run_python("torch", ROOT / "examples" / "instruction_costs.py", bloom, data, *given).stdout
-    found = {line.split()[1]: line for line in told.splitlines() if "GiB" in line}
+    output = run_python("torch", ROOT / "examples" / "instruction_costs.py", bloom, data, *given).stdout
+    found = {line.split()[1]: line for line in output.splitlines() if "GiB" in line}
     layers = 3 * (HIDDEN * HIDDEN + HIDDEN)
     tuned = {"p-tuning(MLP)": 10 * HIDDEN + layers, "p-tuning-v2": 10 * 2 * LAYERS * HIDDEN}
     assert list(found) == ["fine-tuning", *tuned]

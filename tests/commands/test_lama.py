@@ -81,7 +81,7 @@ def test_every_relation_gets_a_prompt_of_its_own_and_the_scores_are_means(tiny, 
         assert prompt.method_config.template == row["template"]
 
 
-def test_the_best_of_the_development_facts_is_kept_and_the_training_ends(tiny, data, tmp_path):
+def test_the_best_of_the_development_facts_is_saved_and_the_training_ends(tiny, data, tmp_path):
     (row,), _ = lama.run(options(tiny, data, tmp_path, relations=("P1",), num_train_epochs=40, early_stop=2))
     lines = [json.loads(line) for line in (tmp_path / "P1" / "evaluations.jsonl").read_text().splitlines()]
     best = max(lines, key=lambda line: (line["p_at_1"], line["mrr"]))
@@ -96,7 +96,7 @@ def test_a_deep_prefix_asks_in_the_relations_own_words(tiny, data, tmp_path):
     assert [row["template"] for row in rows] == ["[X] a [MASK] .", "b [MASK] c [X]"]
 
 
-def test_a_run_goes_on_behind_the_relations_that_are_finished(tiny, data, tmp_path, capfd):
+def test_a_run_resumes_after_the_relations_that_are_finished(tiny, data, tmp_path, capfd):
     first, _ = lama.run(options(tiny, data, tmp_path, relations=("P2",)))
     (tmp_path / "P2.json").write_text(json.dumps({**first[0], "p_at_1": 0.625}))
     rows, metrics = lama.run(options(tiny, data, tmp_path))
@@ -118,7 +118,7 @@ def test_a_folder_of_other_options_is_refused_by_their_name(tiny, data, tmp_path
         lama.run(options(tiny, data, tmp_path / "other"))
 
 
-def test_the_command_prints_a_row_for_each_relation_and_tells_what_is_left_out(tiny, data, tmp_path, command):
+def test_the_command_prints_a_row_for_each_relation_and_reports_what_is_left_out(tiny, data, tmp_path, command):
     words = ["train", "--task_name", "lama", "--method", "manual", "--data_dir", data, "--relations", "P2", "P1"]
     done = command(*words, "--model_name_or_path", tiny["bert-mlm"], "--output_dir", tmp_path / "out")
     printed = done.stdout.decode()

@@ -1,4 +1,4 @@
-"""P-Tuning v2's command, flag for flag: what is done, when it is evaluated, and which prompt is kept."""
+"""P-Tuning v2's command, flag for flag: what is done, when it is evaluated, and which prompt is saved."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_evaluating_on_the_way_changes_nothing_of_the_training(run):
     assert (evaluated / "prompt.safetensors").read_bytes() == plain
 
 
-def test_the_best_prompt_is_kept_and_where_it_was_chosen_is_told(run):
+def test_the_best_prompt_is_saved_and_where_it_was_chosen_is_reported(run):
     arguments = ["--evaluation_strategy", "steps", "--eval_steps", "2", "--load_best_model_at_end"]
     folder = run(*arguments, "--metric_for_best_model", "loss", "--learning_rate", "0.5")
     found, metrics = evaluations(folder), metrics_of(folder)
@@ -117,11 +117,11 @@ MISTAKES = {
 
 @pytest.mark.once
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_told_in_a_line(run, case):
+def test_a_mistake_is_reported_in_a_line(run, case):
     arguments, message = MISTAKES[case]
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         run(*arguments)
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
 def test_the_published_squad_command_runs_as_it_is_written(command, minilm, squad, tmp_path):
@@ -158,7 +158,7 @@ def test_a_recipe_is_a_whole_run(name):
 
 
 @pytest.mark.once
-def test_an_unknown_recipe_is_told_with_those_there_are():
+def test_an_unknown_recipe_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match="no recipe 'rte'; there are boolq-bert-large, "):
         gather({"recipe": "rte"})
 

@@ -163,9 +163,9 @@ def test_the_command_answers_questions_from_a_file(tiny, tmp_path, command):
 )
 def test_a_line_that_cannot_be_answered_is_named(asked_of, tmp_path, case, line, message):
     (tmp_path / "asked.jsonl").write_text(line + "\n")
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         asked_of(case, tmp_path / "asked.jsonl")
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def asked_of(tiny, tmp_path_factory):
 
 
 @pytest.mark.once
-def test_words_behind_the_longest_input_have_no_tag(tiny, tmp_path):
+def test_words_after_the_longest_input_have_no_tag(tiny, tmp_path):
     fp.PromptForTokenClassification.from_pretrained(tiny["bert"]).save_pretrained(tmp_path)
     options = TrainOptions(model_name_or_path=str(tmp_path), max_seq_length=5)
     (found,) = predict(options, [("line 1", "a b c d e")])

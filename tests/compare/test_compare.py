@@ -223,7 +223,7 @@ def test_a_comparison_that_cannot_work_starts_no_run(fastprompt, task, tmp_path,
     assert "starting" not in done.stderr
 
 
-def test_a_framework_that_is_not_installed_is_a_failed_run_with_the_mend(run_python, task, tmp_path):
+def test_a_framework_that_is_not_installed_is_a_failed_run_with_the_fix(run_python, task, tmp_path):
     code = (
         "import importlib.util as u, sys; found = u.find_spec; "
         "u.find_spec = lambda n, *a: None if n == 'jittor' else found(n, *a); "

@@ -117,7 +117,7 @@ def test_a_framework_whose_parity_failed_is_named(tmp_path):
     assert "parity could not be measured for jittor" in said
 
 
-def test_the_page_tells_how_its_curves_are_drawn(pages):
+def test_the_page_says_how_its_curves_are_drawn(pages):
     zeros, stretches = "drawn at the height marked 0", "drawn in 250 equal stretches"
     assert zeros in text_of(pages("usual"))
     assert stretches not in text_of(pages("usual"))
@@ -136,7 +136,7 @@ def test_figures_are_described_by_what_they_show(pages):
     assert any(alt.startswith("Least peak memory: torch with every method.") for alt in said)
 
 
-def test_what_others_wrote_is_no_markup(tmp_path):
+def test_text_from_outside_is_escaped(tmp_path):
     evil = "<script>alert(1)</script>&$x_1$"
     made = made_report(methods=(evil,), steps=5, failed={("paddle", evil, 11)})
     written = page.write_report(made, tmp_path)
@@ -155,7 +155,7 @@ def test_every_framework_has_its_own_colour_and_kind_of_line():
 
 
 @pytest.mark.parametrize("scheme", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
-def test_text_stands_out_from_its_ground(scheme):
+def test_text_has_enough_contrast(scheme):
     def luminance(colour):
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
@@ -221,7 +221,7 @@ def test_the_same_report_makes_the_same_files_whatever_the_users_settings(tmp_pa
     }
 
 
-def test_figures_of_an_earlier_report_go(tmp_path):
+def test_figures_of_an_earlier_report_are_removed(tmp_path):
     page.write_report(made_report(steps=5), tmp_path)
     page.write_report(made_report(steps=5, failed=EVERYTHING), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [page.REPORT_FILE]

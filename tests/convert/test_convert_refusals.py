@@ -40,16 +40,16 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_not_run(their_chec
 
     shutil.copytree(their_checkpoints["plain-bin"], tmp_path / "theirs")
     torch.save({"classifier.weight": Malicious(tmp_path / "ran")}, tmp_path / "theirs/pytorch_model.bin")
-    told = refused("p-tuning-v2", tmp_path / "theirs", tmp_path / "out", tiny["bert"])
-    assert "holds more than tensors" in told
+    message = refused("p-tuning-v2", tmp_path / "theirs", tmp_path / "out", tiny["bert"])
+    assert "holds more than tensors" in message
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_paddle_file_with_code_in_it_is_refused_and_the_code_not_run(prefix_model, tiny, tmp_path):
     folder, _ = prefix_model
     (folder / paddlenlp.WEIGHTS).write_bytes(pickle.dumps({"0.weight": Malicious(tmp_path / "ran")}))
-    told = refused("paddlenlp", folder, tmp_path / "out", tiny["bert"])
-    assert "holds more than arrays and is not read: it calls for posix.mkdir" in told
+    message = refused("paddlenlp", folder, tmp_path / "out", tiny["bert"])
+    assert "holds more than arrays and is not read: it calls for posix.mkdir" in message
     assert not (tmp_path / "ran").exists()
 
 
@@ -73,21 +73,21 @@ def test_a_truncated_file_is_refused(adapters, their_checkpoints, prefix_model, 
     shutil.copytree(sources[file.split("_")[0].split(".")[0]], tmp_path / "cut")
     whole = (tmp_path / "cut" / file).read_bytes()
     (tmp_path / "cut" / file).write_bytes(whole[: len(whole) // 2])
-    told = refused(kind, tmp_path / "cut", tmp_path / "out", tiny["bert"])
-    assert file in told
+    message = refused(kind, tmp_path / "cut", tmp_path / "out", tiny["bert"])
+    assert file in message
 
 
 def test_another_backbone_is_refused(adapters, their_checkpoints, tiny, tmp_path):
-    told = refused("peft", adapters["roberta-prefix-0.3"], tmp_path / "out", tiny["bert"])
-    assert "another backbone" in told
-    told = refused("p-tuning-v2", their_checkpoints["plain-bin"], tmp_path / "out", tiny["bert-sharded"].parent)
-    assert "has no config.json" in told
+    message = refused("peft", adapters["roberta-prefix-0.3"], tmp_path / "out", tiny["bert"])
+    assert "another backbone" in message
+    message = refused("p-tuning-v2", their_checkpoints["plain-bin"], tmp_path / "out", tiny["bert-sharded"].parent)
+    assert "has no config.json" in message
     tensors = load_file(tiny["bert"] / "model.safetensors")
     tensors["encoder.layer.1.output.dense.bias"] += 1
     shutil.copytree(tiny["bert"], tmp_path / "other")
     save_file(tensors, tmp_path / "other/model.safetensors")
-    told = refused("p-tuning-v2", their_checkpoints["plain-bin"], tmp_path / "out", tmp_path / "other")
-    assert "bert.encoder.layer.1.output.dense.bias is not that of" in told
+    message = refused("p-tuning-v2", their_checkpoints["plain-bin"], tmp_path / "out", tmp_path / "other")
+    assert "bert.encoder.layer.1.output.dense.bias is not that of" in message
 
 
 def edited(folder, target, **changes):
@@ -103,8 +103,8 @@ def test_an_adapter_of_another_backbone_of_the_same_sizes_is_refused(adapters, t
     tensors["encoder.layer.1.output.dense.bias"] += 1
     shutil.copytree(tiny["bert"], tmp_path / "other")
     save_file(tensors, tmp_path / "other/model.safetensors")
-    told = refused("peft", adapters["bert-prefix-0.3"], tmp_path / "out", tmp_path / "other")
-    assert f"is for {tiny['bert']}, whose weights are not {tmp_path / 'other'}'s" in told
+    message = refused("peft", adapters["bert-prefix-0.3"], tmp_path / "out", tmp_path / "other")
+    assert f"is for {tiny['bert']}, whose weights are not {tmp_path / 'other'}'s" in message
 
 
 def test_a_prefix_of_another_number_of_heads_is_refused(adapters, prefix_model, tiny, tmp_path):
@@ -119,8 +119,8 @@ def test_a_checkpoint_without_all_of_its_backbone_is_refused(their_checkpoints, 
     tensors = load_file(tmp_path / "less/model.safetensors")
     del tensors["bert.encoder.layer.0.output.dense.bias"]
     save_file(tensors, tmp_path / "less/model.safetensors")
-    told = refused("p-tuning-v2", tmp_path / "less", tmp_path / "out", tiny["bert"])
-    assert "lacks bert.encoder.layer.0.output.dense.bias" in told
+    message = refused("p-tuning-v2", tmp_path / "less", tmp_path / "out", tiny["bert"])
+    assert "lacks bert.encoder.layer.0.output.dense.bias" in message
 
 
 @pytest.mark.once

@@ -139,7 +139,7 @@ def test_an_abandoned_iteration_starts_again_from_the_beginning():
     assert next(iter(made)) == first
 
 
-def test_a_resumed_sampler_goes_on_behind_what_was_consumed():
+def test_a_resumed_sampler_continues_after_what_was_consumed():
     made, whole = sampler(), list(sampler())
     iterator = iter(made)
     for _ in range(10):

@@ -27,7 +27,7 @@ def test_the_best_span_is_answered():
     assert found.null_odds == {}
 
 
-def test_a_span_ends_behind_its_start_and_inside_the_context():
+def test_a_span_ends_after_its_start_and_inside_the_context():
     """The best start and end on their own are an end before the start, and the question's tokens."""
     starts, ends = logits(three=5.0, one=1.0), logits(two=4.0, five=-1.0)
     starts[1] = ends[1] = ends[9] = 9.0
@@ -55,7 +55,7 @@ def test_the_best_of_all_windows_is_answered():
     assert answered(windows_of(False, 2), five, one).answers == {"q": "five"}
 
 
-def test_padding_behind_a_window_is_not_looked_at():
+def test_padding_after_a_window_is_ignored():
     longer = [numpy.concatenate([x, [99.0] * 5]) for x in (logits(one=3.0), logits(one=1.0))]
     assert answered(windows_of(False), longer).answers == {"q": "one"}
 

@@ -209,11 +209,11 @@ def test_resuming_gives_the_same_weights(every, tmp_path):
 @pytest.mark.parametrize("where", ["memory", "folder"])
 def test_the_best_model_comes_back(where, tmp_path):
     class Remember(fastNLP.Callback):
-        best, kept = -1, None
+        best, best_weights = -1, None
 
         def on_evaluate_end(self, trainer, results):
             if results["score#own"] > self.best:
-                self.best, self.kept = results["score#own"], weights(trainer.model)
+                self.best, self.best_weights = results["score#own"], weights(trainer.model)
 
     class FirstIsBest(fastNLP.Metric):
         score = 1.0
@@ -229,7 +229,7 @@ def test_the_best_model_comes_back(where, tmp_path):
     trainer = make_trainer(metrics={"own": FirstIsBest()}, callbacks=[remember, best])
     trainer.run(num_eval_sanity_batch=0)
     after = weights(trainer.model)
-    for name, value in remember.kept.items():
+    for name, value in remember.best_weights.items():
         np.testing.assert_array_equal(value, after[name], err_msg=name)
 
 

@@ -222,8 +222,8 @@ def test_dropout_in_attention_has_the_gradient_of_what_it_dropped():
     grads = ops.gradients(value, inputs)
     for i, array in enumerate(arrays):
         direction = normal(*array.shape)
-        ahead, behind = ([*arrays[:i], array + s * 1e-2 * direction, *arrays[i + 1 :]] for s in (1, -1))
-        slope = (loss(ahead)[0].item() - loss(behind)[0].item()) / 2e-2
+        forward, backward = ([*arrays[:i], array + s * 1e-2 * direction, *arrays[i + 1 :]] for s in (1, -1))
+        slope = (loss(forward)[0].item() - loss(backward)[0].item()) / 2e-2
         assert slope == pytest.approx(float((grads[i] * direction).sum()), rel=1e-2, abs=1e-3)
 
 

@@ -175,7 +175,7 @@ def test_shapes():
     check(lambda x: x[:, 0] * 2.0 - x[:, 1], lambda x: x[:, 0] * 2 - x[:, 1], normal(2, 3, 4))
 
 
-def test_dtypes_are_kept():
+def test_dtypes_are_preserved():
     integers, truths = np.array([[3, 0, 2]]), np.array([[True, False, True]])
     for array in (integers, truths, normal(2, 2)):
         back = ops.to_numpy(ops.tensor(array))

@@ -73,7 +73,7 @@ def test_eight_bits_stay_near_float32(minilm, batch):
 
 @TORCH
 @pytest.mark.parametrize("options", [{"load_in_8bit": True}, {"load_in_4bit": True, "portable": True}])
-def test_a_prompt_learns_beside_few_bits_and_is_read_beside_all(tiny, batch, tmp_path, options):
+def test_a_prompt_trains_on_a_quantized_backbone_and_is_read_on_the_full_one(tiny, batch, tmp_path, options):
     model = load(tiny["bert"], **options)
     tuned = model.trainable_parameters()
     optimizer, losses = fp.AdamW(tuned, lr=5e-2, weight_decay=0.0), []

@@ -108,7 +108,7 @@ def test_one_process_has_nobody_to_share_with(tiny):
     ("model", "reason"), [("tuned", "this one is trained"), ("quantized", "load_in_4bit"), ("blockless", "no list")]
 )
 @TORCH
-def test_what_cannot_be_shared_out_is_refused(model, reason):
+def test_what_cannot_be_sharded_is_refused(model, reason):
     from fastprompt.drivers.torch.sharding import shard
 
     import torch
@@ -127,7 +127,7 @@ def test_the_other_frameworks_say_whose_it_is(tiny):
         fp.get_driver(model, "cpu", fsdp=True)
 
 
-def test_few_bits_are_not_shared_out(command):
+def test_a_quantized_backbone_is_not_sharded(command):
     done = command("train", "--model_name_or_path", "m", "--fsdp", "--load_in_4bit", check=False)
     assert done.returncode == 1
     assert b"--fsdp shards no quantized backbone" in done.stderr

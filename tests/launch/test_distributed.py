@@ -210,24 +210,24 @@ def test_when_a_process_dies_the_others_end_within_a_minute(task, tmp_path, rank
         pytest.skip("fsdp is torch's")
     process, ranks = start_two(task, tmp_path, *more)
     os.kill(ranks[rank], signal.SIGKILL)
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert told.splitlines()[-1].startswith(f"fastprompt: process {rank}: ended by signal 9")
-    assert "Traceback" not in told
+    assert stderr.splitlines()[-1].startswith(f"fastprompt: process {rank}: ended by signal 9")
+    assert "Traceback" not in stderr
     assert_gone(ranks)
 
 
 def test_sigterm_saves_and_ends_all(task, tmp_path):
     process, ranks = start_two(task, tmp_path)
     process.terminate()
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "go on with --resume_from_checkpoint last" in told.splitlines()[-1]
+    assert "go on with --resume_from_checkpoint last" in stderr.splitlines()[-1]
     assert len(list(tmp_path.glob("checkpoint-*"))) == 1
     assert_gone(ranks)
 
 
-def test_an_error_of_all_is_told_once(command, task, tmp_path, monkeypatch):
+def test_an_error_of_all_is_reported_once(command, task, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")  # as container images set it: lines are written in pieces
     done = command(*task, "--data_dir", tmp_path, "--num_processes", "2", "--output_dir", tmp_path / "out", check=False)
     assert done.returncode == 1
@@ -255,7 +255,7 @@ def test_without_its_engine_a_framework_says_so(tiny, tmp_path, monkeypatch):
 
 @pytest.fixture
 def second_of_two(monkeypatch):
-    """This process is the second of two; what it hands in to be summed is kept, and the first process hands in none."""
+    """This process is the second of two; what it hands to all-reduce is recorded, and the first hands in none."""
     for name, value in zip(LAUNCHERS[fp.backend()], ("1", "2", "1"), strict=True):
         monkeypatch.setenv(name, value)
     collective, handed_in = fp.framework.collective, []

@@ -23,18 +23,18 @@ def logits(folder, made, portable, ids):
 
 
 @pytest.mark.parametrize(("name", "portable"), KINDS)
-def test_behind_a_prefix_made_of_a_text_a_causal_model_reads_as_behind_the_text(worded, name, portable):
+def test_after_a_prefix_made_of_a_text_a_causal_model_reads_as_after_the_text(worded, name, portable):
     folder, ids = worded(name), [20, 31, 42, 53, 64]
-    behind = logits(folder, config(pre_seq_len=len(TEXT), shift_positions=True), portable, ids)
+    after_prefix = logits(folder, config(pre_seq_len=len(TEXT), shift_positions=True), portable, ids)
     whole = logits(folder, fp.FineTuningConfig(), portable, TEXT + ids)[:, len(TEXT) :]
-    numpy.testing.assert_allclose(behind, whole, atol=1e-5)
+    numpy.testing.assert_allclose(after_prefix, whole, atol=1e-5)
 
 
 def test_a_text_is_repeated_and_cut_to_the_prefixs_length(worded):
     folder = worded("llama")
-    behind = logits(folder, config(pre_seq_len=6, shift_positions=True), True, [20, 31])
+    after_prefix = logits(folder, config(pre_seq_len=6, shift_positions=True), True, [20, 31])
     whole = logits(folder, fp.FineTuningConfig(), True, [*TEXT, *TEXT[:2], 20, 31])[:, 6:]
-    numpy.testing.assert_allclose(behind, whole, atol=1e-5)
+    numpy.testing.assert_allclose(after_prefix, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("portable", [False, True] if backend() == "torch" else [True])

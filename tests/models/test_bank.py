@@ -206,7 +206,7 @@ def test_a_prompt_of_another_backbone_is_refused_by_name(saved):
 
 
 @pytest.mark.parametrize("config", [fp.FineTuningConfig(), fp.BitFitConfig()])
-def test_a_yardstick_that_tunes_the_backbone_is_refused_by_name(tiny, saved, tmp_path, config):
+def test_a_baseline_that_tunes_the_backbone_is_refused_by_name(tiny, saved, tmp_path, config):
     fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], config).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=f"'mine' .* is {config.method}, which changes the backbone"):
         fp.PromptBank.from_pretrained({"sst2": saved("bert")["long"], "mine": tmp_path})

@@ -99,7 +99,7 @@ def test_lama_runs_on_a_causal_model(worded, tmp_path):
     assert deep["mrr"] > row["mrr"]
 
 
-def test_words_behind_the_blank_are_refused(worded):
+def test_words_after_the_blank_are_refused(worded):
     folder = worded("llama")
     config = fp.ManualConfig(template="[MASK] w5 [X]", verbalizer={"bad": "w7", "good": "w9"})
     with pytest.raises(ConfigError, match=r"goes on behind its blank, which a causal model does not read; end it with"):

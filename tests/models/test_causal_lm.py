@@ -61,7 +61,7 @@ def given(batch, side):
 @pytest.mark.parametrize(("name", "portable"), kinds())
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("shifted", [False, True])
-def test_logits_behind_a_deep_prefix_are_those_of_past_keys_and_values(reference, batch, name, portable, side, shifted):
+def test_logits_after_a_deep_prefix_are_those_of_past_keys_and_values(reference, batch, name, portable, side, shifted):
     folder, arrays = reference
     model = fp.PromptForCausalLM.from_pretrained(folder / f"{name}-p-tuning-v2", portable=portable)
     model.method_config.shift_positions = shifted
@@ -97,7 +97,7 @@ def test_greedy_tokens_are_those_of_transformers(reference, causal, batch, name,
     assert not wanted[:, found.shape[1] :].any()
 
 
-def test_no_token_sees_those_behind_it_and_all_see_the_prefix(causal, batch):
+def test_no_token_sees_those_after_it_and_all_see_the_prefix(causal, batch):
     model = fp.PromptForCausalLM.from_pretrained(causal["llama"], METHODS["p-tuning-v2"])
     model.eval()
     ids = batch["right_ids"][:1]
@@ -181,7 +181,7 @@ def test_sixty_four_tokens_of_a_real_model_are_torchs_and_transformers_own(stori
 
 @pytest.mark.parametrize(("name", "portable"), kinds())
 @pytest.mark.parametrize("method", ["p-tuning-v2", "prompt-tuning"])
-def test_what_is_kept_of_the_text_changes_no_token(causal, batch, name, portable, method):
+def test_cached_keys_and_values_change_no_token(causal, batch, name, portable, method):
     """Each token is the one that a model which reads everything anew puts first, rows padded in front."""
     model = fp.PromptForCausalLM.from_pretrained(causal[name], METHODS[method], seed=2, portable=portable)
     inputs = given(batch, "left")
@@ -296,18 +296,18 @@ def test_a_text_beyond_the_models_positions_is_refused(causal):
 
 
 @pytest.mark.parametrize(
-    ("name", "setting", "told"),
+    ("name", "setting", "named"),
     [
         ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 500.0, "factor": 2.0}}, "rope_type 'yarn'"),
         ("qwen2", {"use_sliding_window": True}, "use_sliding_window"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
     ],
 )
-def test_what_a_portable_definition_has_not_is_refused_by_its_key(causal, tmp_path, name, setting, told):
+def test_what_a_portable_definition_has_not_is_refused_by_its_key(causal, tmp_path, name, setting, named):
     shutil.copytree(causal[name], tmp_path / name)
     config = tmp_path / name / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | setting))
-    with pytest.raises(CheckpointError, match=f"asks for {told}, which the portable definition lacks; use torch"):
+    with pytest.raises(CheckpointError, match=f"asks for {named}, which the portable definition lacks; use torch"):
         fp.PromptForCausalLM.from_pretrained(tmp_path / name, portable=True)
 
 

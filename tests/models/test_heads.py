@@ -123,7 +123,7 @@ def test_a_batch_whose_answers_all_lie_outside_moves_nothing(tiny):
     assert number(model.train_step(**batch("questions"))["loss"]) > 0
 
 
-def test_each_choice_is_weighed_by_itself(tiny):
+def test_each_choice_is_scored_by_itself(tiny):
     model = make(tiny["bert"], "choices")
     together = logits(model, "choices")
     for row, choices in enumerate(CHOICES):

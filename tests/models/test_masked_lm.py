@@ -57,7 +57,7 @@ def logits(model, **inputs):
 # --- the head ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(fp.backend() != "torch", reason="transformers is torch; test_parity holds the others against it")
+@pytest.mark.skipif(fp.backend() != "torch", reason="transformers is torch; test_parity compares the others with it")
 @pytest.mark.parametrize("portable", [False, True])
 @pytest.mark.parametrize(
     "family",
@@ -239,9 +239,9 @@ def test_a_prompt_without_its_encoder_fills_blanks_alike(tiny, tmp_path):
     model = make(tiny["bert-mlm"], METHODS["p-tuning"], seed=3)
     model.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "prompt.safetensors")
-    kept = {name: array for name, array in tensors.items() if not name.startswith("prompt.")}
-    assert set(kept) == {"embedding"} != set(tensors)
-    save_file(kept, tmp_path / "prompt.safetensors")
+    without_encoder = {name: array for name, array in tensors.items() if not name.startswith("prompt.")}
+    assert set(without_encoder) == {"embedding"} != set(tensors)
+    save_file(without_encoder, tmp_path / "prompt.safetensors")
     content = json.loads((tmp_path / "prompt_config.json").read_text())
     content["tensors"] = {"embedding": content["tensors"]["embedding"]}
     (tmp_path / "prompt_config.json").write_text(json.dumps(content))
@@ -283,8 +283,8 @@ def test_the_command_trains_a_cloze_on_texts_with_classes(tiny, tmp_path):
     model = fp.load_prompt_model(tmp_path / "out")
     assert (model.task, model.label_names) == ("masked_lm", ["negative", "positive"])
     assert (model.method_config.num_virtual_tokens, model.method_config.template) == (2, given["template"])
-    kept = ("task_name", "max_eval_samples", "max_seq_length", "device")
-    saved = TrainOptions(model_name_or_path=str(tmp_path / "out"), **{name: given[name] for name in kept})
+    names = ("task_name", "max_eval_samples", "max_seq_length", "device")
+    saved = TrainOptions(model_name_or_path=str(tmp_path / "out"), **{name: given[name] for name in names})
     assert evaluate_prompt(saved)["accuracy"] == metrics["accuracy"]
 
 

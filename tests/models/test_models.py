@@ -185,7 +185,7 @@ def test_a_prompt_that_leaves_no_positions_is_refused(tiny):
     fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], fp.PTuningV2Config(pre_seq_len=159))
 
 
-def test_a_trained_backbone_is_not_kept_in_bf16(tiny):
+def test_a_trained_backbone_is_not_held_in_bf16(tiny):
     if not runtime.supports_bf16("cpu"):
         pytest.skip("no bfloat16 on this framework's CPU")
     with pytest.raises(ConfigError, match="leave bf16 off"):

@@ -175,15 +175,15 @@ def test_a_projection_makes_each_parts_prefix_with_a_network_of_its_own(folders,
 def test_padding_of_the_text_changes_nothing(folders, name, method):
     model = model_of(folders[name], METHODS[method]).double().eval()
     alone = model(TEXT[1:2, :5], labels=LABELS[1:2]).logits
-    behind = model(**BATCH).logits[1:2]
-    torch.testing.assert_close(behind, alone, atol=1e-9, rtol=0)
+    after_prefix = model(**BATCH).logits[1:2]
+    torch.testing.assert_close(after_prefix, alone, atol=1e-9, rtol=0)
     if name != "bart" and method == "p-tuning-v2":  # BART counts places, as in transformers
         padded = {"input_ids": TEXT[1:2, :5], "attention_mask": MASK[1:2, :5]}
         padded = {key: torch.nn.functional.pad(x, (4, 0)) for key, x in padded.items()}
         torch.testing.assert_close(model(**padded, labels=LABELS[1:2]).logits, alone, atol=1e-9, rtol=0)
 
 
-def test_an_answers_tokens_see_none_behind_them(folders):
+def test_an_answers_tokens_see_none_after_them(folders):
     for name in ("t5", "bart"):
         model = model_of(folders[name]).eval()
         one, other = (
@@ -208,7 +208,7 @@ def test_gradient_checkpointing_changes_no_gradient(folders, name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_backbone_kept_in_bf16_gives_nearly_the_same_loss(folders, name):
+def test_a_backbone_held_in_bf16_gives_nearly_the_same_loss(folders, name):
     config = fp.PTuningV2Config(pre_seq_len=LENGTH)
     whole, half = (model_of(folders[name], config, bf16=on)(**BATCH).loss.item() for on in (False, True))
     assert half == pytest.approx(whole, rel=0.15)

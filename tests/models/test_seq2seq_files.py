@@ -85,10 +85,10 @@ def test_a_damaged_prompt_is_refused_by_name(folders, tmp_path):
         "has a tensor encoder.key that this model has no place for": lambda x: x.update(left_over),
         r"prompt.decoder.embedding.weight has the shape \(2, 96\), the model": lambda x: x.update(shortened),
     }
-    for number, (told, change) in enumerate(changes.items()):
+    for number, (message, change) in enumerate(changes.items()):
         model.save_pretrained(tmp_path / str(number))
         damage(tmp_path / str(number), change)
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=message):
             fp.load_prompt_model(tmp_path / str(number))
 
 
@@ -135,11 +135,11 @@ def test_the_command_line_tunes_and_answers(folders, rows, tmp_path, command, tr
     model, tokenizer = fp.load_prompt_model(folder).eval(), fp.load_tokenizer(folders[name])
     found = lines_of(folder / "predictions.jsonl")
     assert len(found) == 5
-    told = command(
+    done = command(
         *("predict", "--model_name_or_path", folder, "--max_new_tokens", "6", "--format", "jsonl", "--device", "cpu"),
         stdin="".join(f"{row['instruction']}\n" for row in found).encode(),
     )
-    assert [json.loads(line) for line in told.stdout.splitlines()] == found
+    assert [json.loads(line) for line in done.stdout.splitlines()] == found
     for row in found:  # a batch with padding gives what each gives alone
         ids = tokenizer.plain_ids(write_instruction("human-assistant", row["instruction"], ""))
         written = model.generate(torch.tensor([ids]), max_new_tokens=6)[0, 1:].tolist()
@@ -164,13 +164,13 @@ def test_each_head_is_refused_on_backbones_of_other_kinds(folders, tiny, causal)
 
 
 def test_parts_that_no_encoder_decoder_has_are_refused():
-    for parts, told in (
+    for parts, message in (
         (("encoder", "middle"), "prefix_parts is 'middle'; it is one of encoder, decoder, cross"),
         ((), "holds one or more of encoder, decoder, cross, each once"),
         (("cross", "cross"), "each once"),
         ("cross", "each once"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             fp.PTuningV2Config(prefix_parts=parts)
 
 
@@ -218,7 +218,7 @@ def test_an_encoder_decoder_that_is_not_known_is_refused_by_its_name(tmp_path):
         model_of(tmp_path)
 
 
-def test_doors_that_encoder_decoders_have_not_yet_are_refused_by_name(folders, tmp_path):
+def test_features_that_encoder_decoders_lack_so_far_are_refused_by_name(folders, tmp_path):
     model_of(folders["t5"]).save_pretrained(tmp_path / "prompt")
     for tool, message in (("peft", "can be written for PEFT so far"), ("paddlenlp", "cannot be written for")):
         with pytest.raises(CheckpointError, match=message):

@@ -72,7 +72,7 @@ def test_a_config_file_is_held_to_the_same(tmp_path, case):
 
 @pytest.fixture
 def prompt(tmp_path):
-    """The folder of a saved prompt, as far as its JSON tells."""
+    """The folder of a saved prompt, as far as its JSON says."""
     content = {
         **{"format_version": 1, "method": "fine-tuning", "pooling": "first", "train_head": True, "template": None},
         **{"verbalizer": None, "task": "sequence_classification", "num_labels": 2, "labels": ["a", "b"]},
@@ -129,10 +129,10 @@ def test_what_a_recipe_brings_in_vain_is_left_out_with_a_line(capsys):
     options = options_of(["--recipe", "rte-bert-large", "--method", "linear-probe"])
     assert options.config.method == "linear-probe"
     assert "pre_seq_len" not in fields_of("linear-probe")
-    told = capsys.readouterr().err
-    assert "note: --pre_seq_len is left out: linear-probe has no such option" in told
-    assert "note: --shift_positions is left out" in told
-    assert "pooling" not in told
+    printed = capsys.readouterr().err
+    assert "note: --pre_seq_len is left out: linear-probe has no such option" in printed
+    assert "note: --shift_positions is left out" in printed
+    assert "pooling" not in printed
     with pytest.raises(ConfigError, match="--pre_seq_len"):
         options_of(["--recipe", "rte-bert-large", "--method", "linear-probe", "--pre_seq_len", "3"])
 

@@ -52,7 +52,7 @@ def test_an_earlier_prompt_gives_the_same_logits(version, name, tmp_path):
 
 @pytest.mark.parametrize("version", CONTENTS)
 def test_a_run_goes_on_from_an_earlier_checkpoint(train_here, version, tmp_path):
-    """With the optimizer's state, its place in the data and the schedule: losses and prompt are what they were then."""
+    """With the optimizer's state, data position and schedule: losses and prompt are what they were then."""
     here = FIXTURES / version
     expected = load_file(here / "checkpoints" / f"{fp.backend()}.safetensors")
     shutil.copytree(here / "checkpoints" / fp.backend(), tmp_path / "run")

@@ -116,12 +116,12 @@ def drop_encoder(whole, collapsed):
     """Copy a saved prompt without its encoder's weights, as other tools give prompts away; its files' names."""
     tensors = load_file(whole / "prompt.safetensors")
     content = json.loads((whole / "prompt_config.json").read_text())
-    kept = {name: array for name, array in tensors.items() if not name.startswith("prompt.")}
-    assert len(kept) < len(tensors)
-    content["tensors"] = {name: list(array.shape) for name, array in kept.items()}
+    without_encoder = {name: array for name, array in tensors.items() if not name.startswith("prompt.")}
+    assert len(without_encoder) < len(tensors)
+    content["tensors"] = {name: list(array.shape) for name, array in without_encoder.items()}
     collapsed.mkdir()
     (collapsed / "prompt_config.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    save_file(kept, collapsed / "prompt.safetensors")
+    save_file(without_encoder, collapsed / "prompt.safetensors")
     return [path.name for path in collapsed.iterdir()]
 
 

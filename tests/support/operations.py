@@ -30,12 +30,12 @@ def central_differences(function, arrays, step=1e-5):
     for array in arrays:
         gradient = np.zeros_like(array)
         for index in np.ndindex(array.shape):
-            kept = array[index]
+            original = array[index]
             sides = []
-            for side in (kept + step, kept - step):
+            for side in (original + step, original - step):
                 array[index] = side
                 sides.append((function(*arrays) * weights).sum())
-            array[index] = kept
+            array[index] = original
             gradient[index] = (sides[0] - sides[1]) / (2 * step)
         gradients.append(gradient)
     return gradients

@@ -70,15 +70,15 @@ def kill_when(arguments, seen, how=signal.SIGKILL):
     while process.poll() is None and not seen():
         time.sleep(0.002)
     process.send_signal(how)
-    _, told = process.communicate(timeout=300)
-    return process.returncode, told
+    _, stderr = process.communicate(timeout=300)
+    return process.returncode, stderr
 
 
 def test_a_killed_run_goes_on_and_ends_as_the_whole_one(command, train_here, task, whole, tmp_path):
     arguments = [*task, "--output_dir", tmp_path, "--resume_from_checkpoint", "last"]
-    status, told = kill_when(arguments, lambda: (tmp_path / "checkpoint-4").exists())
+    status, stderr = kill_when(arguments, lambda: (tmp_path / "checkpoint-4").exists())
     assert status == -signal.SIGKILL
-    assert "starting from the beginning" in told
+    assert "starting from the beginning" in stderr
     done = command("train", *arguments)
     assert b"resuming from" in done.stderr
     assert_same_run(tmp_path, whole)
@@ -107,10 +107,10 @@ def test_a_run_in_mixed_precision_goes_on_with_its_scale(train_here, task, tmp_p
 
 def test_sigterm_saves_and_ends(train_here, task, whole, tmp_path):
     arguments = [*task, "--output_dir", tmp_path, "--save_steps", "100"]
-    status, told = kill_when(arguments, lambda: (tmp_path / "evaluations.jsonl").exists(), signal.SIGTERM)
+    status, stderr = kill_when(arguments, lambda: (tmp_path / "evaluations.jsonl").exists(), signal.SIGTERM)
     assert status == 1
-    assert "go on with --resume_from_checkpoint last" in told
-    assert "Traceback" not in told
+    assert "go on with --resume_from_checkpoint last" in stderr
+    assert "Traceback" not in stderr
     assert len(find_checkpoints(tmp_path)) == 1
     train_here(*arguments, "--resume_from_checkpoint", "last")
     assert_same_run(tmp_path, whole)
@@ -161,16 +161,16 @@ def test_a_full_disk_ends_the_run_and_leaves_whole_checkpoints_to_go_on_from(tas
     disk, pages = tmp_path / "disk", [-(-path.stat().st_size // 4096) for path in find_checkpoints(whole)[0].iterdir()]
     disk.mkdir()
     room = 5 * sum(pages) // 2 * 4096  # of two checkpoints and a half
-    told = subprocess.run(
+    done = subprocess.run(
         [*alone, sys.executable, "-c", FULL_DISK, *map(str, (disk, tmp_path / "left", room, *task))],
         env={**os.environ, "FASTNLP_BACKEND": fp.backend()},
         capture_output=True,
         text=True,
     )
-    assert told.returncode == 0, told.stderr[-2000:]
-    assert "cannot be written (No space left on device)" in told.stderr
-    assert "Traceback" not in told.stderr
-    found = next(line for line in told.stderr.splitlines() if line.startswith("found"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "cannot be written (No space left on device)" in done.stderr
+    assert "Traceback" not in done.stderr
+    found = next(line for line in done.stderr.splitlines() if line.startswith("found"))
     assert found in ("found checkpoint-2", "found checkpoint-2 checkpoint-4")  # and nothing half written
     assert_same_run(tmp_path / "left", whole)
 
@@ -212,9 +212,9 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(train_here, 
         content = bytearray(prompt.read_bytes())
         content[-1] ^= 1
         prompt.write_bytes(bytes(content))
-    with pytest.raises(CheckpointError) as told:
+    with pytest.raises(CheckpointError) as caught:
         train_here(*task, "--output_dir", tmp_path, "--resume_from_checkpoint", "last")
-    assert f"--resume_from_checkpoint {tmp_path / 'checkpoint-2'}" in str(told.value)
+    assert f"--resume_from_checkpoint {tmp_path / 'checkpoint-2'}" in str(caught.value)
 
 
 @pytest.mark.once

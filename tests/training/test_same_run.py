@@ -124,9 +124,9 @@ def test_changed_training_data_are_refused(again, data, tmp_path, ended):
 def test_more_epochs_go_on_from_the_last_state_with_the_new_schedule(again, capfd):
     metrics = again("--num_train_epochs", "4")
     assert metrics["steps"] == 12
-    told = capfd.readouterr().err
-    assert "with num_train_epochs 2, now it is 4: the training goes on with the schedule of the new total" in told
-    assert "not what it would have been from the start" in told
+    printed = capfd.readouterr().err
+    assert "with num_train_epochs 2, now it is 4: the training goes on with the schedule of the new total" in printed
+    assert "not what it would have been from the start" in printed
     history = [json.loads(line) for line in (again.folder / "history.jsonl").read_text().splitlines()]
     assert [line["step"] for line in history] == list(range(1, 13))
     assert history[5]["learning_rate"] < history[6]["learning_rate"]  # the end of the short one, and then the long one

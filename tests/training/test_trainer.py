@@ -118,8 +118,8 @@ def test_mixed_precision_scales_the_loss_and_stays_near_float32(tiny):
 
 @pytest.mark.skipif(fp.backend() == "torch", reason="torch has it")
 def test_where_mixed_precision_is_missing_it_is_refused(tiny):
-    told = {"paddle": "Paddle has no fp16 on the CPU", "jittor": "fp16 runs on torch and paddle"}[fp.backend()]
-    with pytest.raises(BackendError, match=told):
+    message = {"paddle": "Paddle has no fp16 on the CPU", "jittor": "fp16 runs on torch and paddle"}[fp.backend()]
+    with pytest.raises(BackendError, match=message):
         fp.get_driver(make_model(tiny["bert"]), fp16=True)
 
 

@@ -81,7 +81,7 @@ class StockBackbone(nn.Module):
         """(layers, heads_kv, head_dim), as its attention was seen to be called.
 
         Raises:
-            CheckpointError: the family keeps an attention of its own, which takes no prefix.
+            CheckpointError: the family has an attention of its own, which takes no prefix.
         """
         if "" not in self._shapes:
             kind = self.config["model_type"]
@@ -132,7 +132,7 @@ class StockBackbone(nn.Module):
         """See PortableBackbone.keys_and_values.
 
         Raises:
-            ConfigError: the family keeps an attention of its own and no cache.
+            ConfigError: the family has an attention of its own and no cache.
         """
         if self.family.causal:  # BLOOM's attention shows them there alone
             cache = self.new_cache()
