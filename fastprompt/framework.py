@@ -1,4 +1,4 @@
-"""Which framework this process runs on, what each can do, and the one door to a driver's modules.
+"""Which framework this process runs on, what each can do, and the one entry point to a driver's modules.
 
 One process, one framework, chosen once: by `set_backend`, by the environment variable FASTNLP_BACKEND (fastNLP's
 own), by the only framework the script has imported so far, or else the first installed of torch, paddle, jittor.

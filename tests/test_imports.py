@@ -1,7 +1,7 @@
 """Who may import whom, and what an import brings along.
 
 Every import counts: those for type checkers, those in functions, and `import_module` calls, with f-strings too. The one
-door, `fastprompt.framework` handing out the modules of a driver, does not.
+entry point, `fastprompt.framework` handing out the modules of a driver, does not.
 """
 
 import ast
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORKS = {"torch", "paddle", "jittor"}
-DOOR = "fastprompt.framework"
+ENTRY_POINT = "fastprompt.framework"
 
 # From the ground up; who stands in a line imports from that line and from those above it.
 LAYERS = [
@@ -67,7 +67,7 @@ def given_to_import_module(path, argument):
 
 @cache
 def imports(path):
-    """The modules that a file imports by their dotted names, and of the door what it takes from there."""
+    """The modules that a file imports by their dotted names, and of the entry point what it takes from there."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -75,7 +75,7 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path} has a relative import"
             whole = [f"{node.module}.{name.name}" for name in node.names]
-            found |= {name if name in FILES or node.module == DOOR else node.module for name in whole}
+            found |= {name if name in FILES or node.module == ENTRY_POINT else node.module for name in whole}
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
             found |= given_to_import_module(path, node.args[0])
     return frozenset(found)
@@ -84,8 +84,8 @@ def imports(path):
 @cache
 def edges(name):
     """The product's modules that one of them imports."""
-    names = {DOOR if other.startswith(f"{DOOR}.") else other for other in imports(FILES[name])}
-    if name == DOOR:
+    names = {ENTRY_POINT if other.startswith(f"{ENTRY_POINT}.") else other for other in imports(FILES[name])}
+    if name == ENTRY_POINT:
         names = {other for other in names if not other.startswith("fastprompt.drivers.")}
     return frozenset(names & set(FILES) - {name})
 
@@ -129,8 +129,10 @@ def test_what_serves_models_imports_none(name):
 
 
 def reaches_a_framework(name):
-    """Whether a module takes a driver's module from the door, or imports a framework."""
-    return bool(frameworks_imported(name) or imports(FILES[name]) & {f"{DOOR}.{module}" for module in DRIVER_MODULES})
+    """Whether a module takes a driver's module from the entry point, or imports a framework."""
+    return bool(
+        frameworks_imported(name) or imports(FILES[name]) & {f"{ENTRY_POINT}.{module}" for module in DRIVER_MODULES}
+    )
 
 
 def test_what_is_read_before_a_framework_is_chosen_touches_none():
@@ -168,7 +170,7 @@ def test_no_driver_imports_another():
     )
 
 
-def test_methods_backbones_and_models_reach_a_driver_through_the_door_alone():
+def test_methods_backbones_and_models_reach_a_driver_through_the_entry_point_alone():
     assert (
         offenders(
             lambda name: package(name) in ("methods", "backbones", "models"),

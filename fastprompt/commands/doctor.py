@@ -17,7 +17,7 @@ PACKAGES = (
     *(package for name in BACKENDS for package in declaration(name).packages),
 )
 
-# Runs in a process of its own for each framework: one gradient step through fastNLP's door, and what the device has.
+# Runs in a process of its own for each framework: one gradient step on tensors of its driver, and what the device has.
 _PROBE = """
 import json, numpy
 import fastprompt
