@@ -201,7 +201,7 @@ _COMMANDS = {
     "train": _Command("tune a prompt and evaluate it", add_arguments, _train),
     "evaluate": _Command("a saved prompt's metrics", partial(add_arguments, names=_EVALUATE_OPTIONS), _evaluate),
     "predict": _Command("a saved prompt's answers to lines of input", _add_predict_options, _predict),
-    "parity": _Command("hold a prompt under every framework against the stock model", _add_parity_options, _parity),
+    "parity": _Command("compare a prompt under every framework with the stock model", _add_parity_options, _parity),
     "compare": _Command("train under every framework and report", _add_compare_options, _compare),
     "convert": _Command("a prompt from another tool's form, or to it", _add_convert_options, _convert),
     "doctor": _Command("what is installed, and what works here", lambda parser: None, _doctor),

@@ -62,8 +62,8 @@ def test_no_framework_is_imported_to_read_a_pickle(made, run_python):
         "import sys; from fastprompt.pretrained.checkpoint import Checkpoint; print(len(Checkpoint(sys.argv[1])"
         ".tensors()), sorted({'torch', 'paddle', 'jittor'} & set(sys.modules)))"
     )
-    told = run_python("paddle", "-c", code, made / "bert-zip").stdout
-    assert told == f"{len(Checkpoint(made / 'bert-zip').tensors())} []\n"
+    output = run_python("paddle", "-c", code, made / "bert-zip").stdout
+    assert output == f"{len(Checkpoint(made / 'bert-zip').tensors())} []\n"
 
 
 def test_a_pickle_gives_the_tensors_and_states_of_the_same_weights_in_safetensors(made, tiny):
@@ -148,8 +148,8 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_no_tensor_is_refused_by_name_and_not_run(made, name):
     for path in made.glob(f"foreign-{name}*.bin"):
-        told = refused(path, message=f"holds more than tensors .*{NAMES[name]}.* and is not read")
-        assert "save its state dict alone" in told
+        message = refused(path, message=f"holds more than tensors .*{NAMES[name]}.* and is not read")
+        assert "save its state dict alone" in message
     assert not (made / "ran").exists()
 
 
