@@ -40,7 +40,7 @@ def as_list(name: str, values: Any) -> list[Any]:
     if isinstance(values, list):
         return values
     if isinstance(values, str | bytes):
-        raise DataError(f"{name} is one string, {values[:40]!r}; a list is wanted: [text].")
+        raise DataError(f"{name} is one string, {values[:40]!r}; a list is expected: [text].")
     if isinstance(values, set | frozenset | dict) or not isinstance(values, Iterable):
-        raise DataError(f"{name} is of the type {type(values).__name__}; a list is wanted.")
+        raise DataError(f"{name} is of the type {type(values).__name__}; a list is expected.")
     return values.tolist() if hasattr(values, "tolist") else list(values)

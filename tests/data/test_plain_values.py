@@ -56,7 +56,7 @@ def test_numpys_numbers_are_sizes_and_names_and_are_saved(tiny, tmp_path):
         (lambda: LabelledTexts(["a", NAN], [0, 1]), "texts: row 1 is nan"),
         (lambda: LabelledTexts(["a", 3], [0, 1]), "texts: row 1 is 3"),
         (lambda: LabelledTexts(["a"], [0], pairs=[None]), "pairs: row 0 is None"),
-        (lambda: LabelledTexts("ab", [0, 1]), "texts is one string, 'ab'; a list is wanted"),
+        (lambda: LabelledTexts("ab", [0, 1]), "texts is one string, 'ab'; a list is expected"),
         (lambda: LabelledTexts({"a", "b"}, [0, 1]), "texts is of the type set"),
         (lambda: LabelledTexts(["a", "b"], [0, None]), "Row 1: the label is None"),
         (lambda: LabelledTexts(["a", "b"], [0, NAN], None), "Row 1: the label is nan"),
@@ -82,7 +82,7 @@ def test_a_tokenizer_takes_lists_and_names_what_is_no_text(tiny):
         lambda text: tokenizer.words(text, None, 9),
         lambda t: tokenizer.cut(t, 3),
     ):
-        with pytest.raises(DataError, match="is one string, 'hello'; a list is wanted"):
+        with pytest.raises(DataError, match="is one string, 'hello'; a list is expected"):
             call("hello")
     for wrong in (None, NAN, ("a", "b")):
         with pytest.raises(DataError, match=r"texts: row 1 is .*, not a text"):
