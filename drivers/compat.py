@@ -11,15 +11,19 @@ import functools
 import importlib
 import os
 import sys
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import metadata
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 from fastprompt.drivers.common.accumulation import step_with_every_batch
 from fastprompt.errors import BackendError
 from fastprompt.framework import BACKENDS, backend, on_choice
+
+from packaging.version import Version
 
 _PATCHED = "_fastprompt_patched"  # set on a fastNLP module whose patch is in place
 
@@ -44,8 +48,6 @@ def apply() -> None:
         BackendError: fastNLP is loaded already, for another framework than `fastprompt.backend()`.
     """
     install_import_hook()
-    # Their notice, not the user's: setup.cfg holds setuptools back. Can go when fastNLP drops pkg_resources.
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning, "fastNLP")
     _check_loaded_for(backend())
     _prepare(backend())
 
@@ -97,7 +99,7 @@ class _FastNLPFinder(MetaPathFinder):
     """
 
     def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname not in _BEFORE and fullname not in _PATCHES:
+        if not (fullname in _BEFORE or fullname in _PATCHES or fullname in _ASK_PKG_RESOURCES):
             return None
         for finder in sys.meta_path:
             if finder is not self and (spec := finder.find_spec(fullname, path, target)) is not None:
@@ -113,7 +115,8 @@ def _wrap_exec(spec: ModuleSpec) -> None:
     def exec_module(module: ModuleType) -> None:
         if before := _BEFORE.get(spec.name):
             before()
-        run(module)
+        with _pkg_resources() if spec.name in _ASK_PKG_RESOURCES else nullcontext():
+            run(module)
         if spec.name in _PATCHES:
             _patch(module)
 
@@ -130,6 +133,35 @@ _BEFORE: dict[str, Callable[[], None]] = {
     # sets it. Can go when fastNLP imports one framework only.
     "fastNLP": apply,
 }
+
+
+# --- while a module runs ----------------------------------------------------------------------------------------------
+
+_ASK_PKG_RESOURCES = (
+    "fastNLP.envs.utils",
+    "fastNLP.io.pipe.utils",
+    "fastNLP.core.dataloaders.torch_dataloader.mix_dataloader",
+    "fastNLP.core.drivers.torch_driver.initialize_torch_driver",
+)
+
+
+@contextmanager
+def _pkg_resources() -> Iterator[None]:
+    """Stand in for setuptools' pkg_resources, which setuptools dropped in version 82 and warned of before, while a
+    module imports the three names of it that fastNLP takes. Can go when fastNLP asks importlib.metadata."""
+    stand_in: Any = ModuleType("pkg_resources")
+    stand_in.parse_version = Version
+    stand_in.DistributionNotFound = metadata.PackageNotFoundError
+    stand_in.get_distribution = metadata.distribution
+    before = sys.modules.get("pkg_resources")
+    sys.modules["pkg_resources"] = stand_in
+    try:
+        yield
+    finally:
+        if before is None:
+            del sys.modules["pkg_resources"]
+        else:
+            sys.modules["pkg_resources"] = before
 
 
 # --- after a module has run -----------------------------------------------------------------------------------------

@@ -5,10 +5,15 @@ they are first used, and with them the framework of this process. Import it befo
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastprompt.drivers import compat
-from fastprompt.framework import backend, set_backend
+_checkout = Path(__file__).parents[1]
+if not (Path(__file__).parent / "drivers").exists() and (_checkout / "drivers").exists():
+    __path__.append(str(_checkout))  # run from a checkout, where `drivers` stands beside this folder
+
+from fastprompt.drivers import compat  # noqa: E402
+from fastprompt.framework import backend, set_backend  # noqa: E402
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ imports them
     from fastprompt.cloze.template import Template as Template

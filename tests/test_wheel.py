@@ -1,6 +1,7 @@
 """The wheel: no framework, no top-level `drivers`, and it works outside the checkout."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -60,3 +61,17 @@ def test_the_wheel_works_outside_the_checkout(wheel, tmp_path):
     assert first.startswith(str(tmp_path))
     assert second.startswith(str(tmp_path))
     assert int(count) >= 600
+
+
+def test_a_checkout_works_without_being_installed(tmp_path):
+    """`pip install '.[torch]'` and then `python -m` in the checkout: its own `fastprompt/` is found first."""
+    for name in ("fastprompt", "drivers"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import sys; sys.meta_path = [one for one in sys.meta_path if not hasattr(one, 'find_spec') "
+        "or 'editable' not in str(one)]; "
+        "import fastprompt; from fastprompt import drivers; from fastprompt.drivers import compat; "
+        "print(fastprompt.__file__, drivers.__file__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(tmp_path / name / "__init__.py") for name in ("fastprompt", "drivers")]

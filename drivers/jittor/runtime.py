@@ -16,6 +16,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -78,6 +79,7 @@ def _set_environment() -> None:
     if "torch" not in sys.modules:
         os.environ.setdefault("FIX_TORCH_ERROR", "0")  # else jittor imports torch to get on with it
     os.environ.setdefault("log_silent", "1")  # information and warnings; errors still come out
+    _find_python_config()
     _ = numpy.finfo("float32"), numpy.finfo("float64")  # else NumPy warns that jittor flushes subnormals to zero
     https_context = ssl._create_default_https_context
     import jittor_utils
@@ -91,6 +93,14 @@ def _set_environment() -> None:
         for _ in range(2):
             if not _is_compiled():
                 subprocess.run([sys.executable, "-c", "import jittor"], check=False)
+
+
+def _find_python_config() -> None:
+    """Name the `python3.N-config` of this Python where jittor, which looks in /usr/bin and in the folder of the virtual
+    environment, would find none."""
+    name = f"python{sysconfig.get_python_version()}-config"
+    if not Path("/usr/bin", name).exists():
+        os.environ.setdefault("python_config_path", str(Path(sysconfig.get_config_var("BINDIR"), name)))
 
 
 def _is_compiled() -> bool:

@@ -46,7 +46,7 @@ def broadcast(x: Tensor) -> Tensor:
 def all_gather_object(x: Any) -> list[Any]:
     """Every process's `x`, in the order of their ranks."""
     own = numpy.frombuffer(pickle.dumps(x), "uint8")
-    sizes = [int(size) for size in _all_gather(numpy.array([len(own)], "int64"))]
+    sizes = [int(size.item()) for size in _all_gather(numpy.array([len(own)], "int64"))]
     padded = _all_gather(numpy.pad(own, (0, max(sizes) - len(own))))
     return [pickle.loads(part[:size].tobytes()) for part, size in zip(padded, sizes, strict=True)]
 

@@ -5,13 +5,15 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 from fastprompt.cloze.template import Template
 from fastprompt.data.chat import write_instruction
 from fastprompt.errors import DataError
 from fastprompt.methods.checks import label_names, plain
 from fastprompt.pretrained.texts import as_list, check_texts, check_words
+
+_Data = TypeVar("_Data", bound="Selectable")
 
 
 class Selectable:
@@ -37,12 +39,12 @@ class Selectable:
         """By what options beside max_seq_length their texts become tokens; see `saving.prompt_file.TEXT_SETTINGS`."""
         return {}
 
-    def select(self, places: Sequence[int]) -> Self:
+    def select(self: _Data, places: Sequence[int]) -> _Data:
         """The examples at `places`, in that order."""
         picked = {name: getattr(self, name) for name in self.columns}
         return replace(self, **{name: v if v is None else [v[i] for i in places] for name, v in picked.items()})
 
-    def head(self, count: int | None) -> Self:
+    def head(self: _Data, count: int | None) -> _Data:
         """The first `count` examples; all where it is None."""
         return self if count is None else self.select(range(min(count, len(self))))
 

@@ -159,3 +159,23 @@ def test_a_patch_names_a_module_that_exists():
     for name in compat._PATCHES:
         assert importlib.util.find_spec(name) is not None, name
     assert os.environ["FASTNLP_BACKEND"] == BACKEND
+
+
+def test_fastnlp_needs_no_pkg_resources_and_leaves_none(run_python):
+    """setuptools 82 dropped it."""
+    code = (
+        "import sys\n"
+        "class Gone:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'pkg_resources':\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Gone())\n"
+        "import fastprompt, fastNLP\n"
+        "from fastNLP.io.pipe import utils\n"
+        "from fastNLP.envs.utils import _compare_version\n"
+        "import operator\n"
+        "assert _compare_version('fastNLP', operator.ge, '1.0')\n"
+        "assert not _compare_version('fastNLP', operator.lt, '1.0')\n"
+        "assert 'pkg_resources' not in sys.modules\n"
+    )
+    run_python(BACKEND, "-W", "error:pkg_resources", "-c", code)

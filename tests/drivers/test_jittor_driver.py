@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy
@@ -83,6 +84,13 @@ def test_numpy_2_is_refused(monkeypatch):
     monkeypatch.setattr(numpy, "__version__", "2.1.0")
     with pytest.raises(BackendError, match="numpy<2"):
         runtime._set_environment()
+
+
+def test_a_python_outside_usr_is_asked_for_its_own_config(monkeypatch):
+    monkeypatch.delenv("python_config_path", raising=False)
+    monkeypatch.setattr(runtime.sysconfig, "get_python_version", lambda: "3.99")
+    runtime._find_python_config()
+    assert os.environ.pop("python_config_path") == f"{sysconfig.get_config_var('BINDIR')}/python3.99-config"
 
 
 def test_parameters_have_torch_s_names_and_buffers_have_none():

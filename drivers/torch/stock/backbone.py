@@ -156,7 +156,9 @@ class StockBackbone(nn.Module):
     ) -> list[torch.Tensor]:
         """Hidden states, the last one last, each (B, T, hidden); see PortableBackbone.forward and, with a cache,
         CausalBackbone.forward."""
-        caching = {"use_cache": cache is not None, "past_key_values": cache} if self._caches else {}
+        caching: dict[str, Any] = {"use_cache": cache is not None} if self._caches else {}
+        if cache is not None:  # transformers warns of a None
+            caching["past_key_values"] = cache
         optional = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         if position_ids is not None and "position_ids" not in self._takes:
             raise ConfigError(f"{self.config['model_type']} takes no position_ids: shifted positions cannot be had.")

@@ -77,7 +77,7 @@ class EncoderDecoderBackbone(StockBackbone):
                 attention_mask=attention_mask,
                 decoder_input_ids=decoder_input_ids,
                 use_cache=cache is not None,
-                past_key_values=cache,
+                **({} if cache is None else {"past_key_values": cache}),  # transformers warns of a None
                 output_hidden_states=output_hidden_states,
             )
         if cache is not None:
