@@ -117,6 +117,8 @@ class Template:
                     ids += piece
                     pseudo += [0] * len(piece)
             ids += after
+            if not ids:
+                ids, pseudo = [tokenizer.empty_token_id], [0]
             row = {"input_ids": ids, "token_type_ids": [0] * len(ids), "mask_positions": blank % len(ids)}
             rows.append({**row, "pseudo_tokens": pseudo + [0] * len(after)} if self.num_pseudo else row)
         return rows

@@ -19,10 +19,11 @@ from fastprompt.commands.setup import (
     score,
 )
 from fastprompt.data.tasks import TaskData
+from fastprompt.errors import DataError
 from fastprompt.framework import nn
-from fastprompt.inference.lines import Line, batches, open_input
-from fastprompt.inference.reading import Reading
-from fastprompt.inference.tasks import answer, read_lines
+from fastprompt.inference.lines import Line, batches, open_input, without_blanks
+from fastprompt.inference.reading import Reading, print_notes
+from fastprompt.inference.tasks import answer, answer_lines, task_of
 from fastprompt.models.auto import load_prompt_model
 from fastprompt.models.base import PromptModel
 from fastprompt.options.train import TrainOptions
@@ -48,12 +49,18 @@ def main_predict(
             print(json.dumps(found, ensure_ascii=False), file=results, flush=True)
         return 0
     table = Table()
-    for found in answers:
-        row = _shown(found)
-        for name in row if not table.columns else ():
-            table.add_column(name)
-        table.add_row(*row.values())
-    Console(file=results, markup=False).print(table)
+    try:
+        for found in answers:
+            if "error" in found:
+                print_notes([found["error"]])
+                continue
+            row = _shown(found)
+            for name in row if not table.columns else ():
+                table.add_column(name)
+            table.add_row(*row.values())
+    finally:
+        if table.columns:
+            Console(file=results, markup=False).print(table)
     return 0
 
 
@@ -75,6 +82,12 @@ def predict(
     Args:
         structured: lines are JSON objects; see `inference.tasks.read_lines`.
         version_2: questions may have no answer.
+
+    Yields:
+        An answer, or {"error": what is wrong} where a line cannot be read.
+
+    Raises:
+        DataError: at the end: lines could not be read.
     """
     require_prompt(options.model)
     device = choose_device(options.hardware.device)
@@ -82,10 +95,17 @@ def predict(
     model = load_prompt_model(options.model.model_name_or_path, **options.model.loading())
     _serve(model, device)
     reading = reading_of(options, model, version_2)
+    if task_of(model).skips_blank_lines and not structured:
+        lines = without_blanks(lines)
+    count, wrong = 0, []
     for batch in batches(lines, options.evaluation.per_device_eval_batch_size):
-        answers = answer(read_lines(batch, reading, structured), reading)
+        answers = answer_lines(batch, reading, structured)
         reading.print_notes()
         yield from answers
+        count += len(answers)
+        wrong += [found["error"] for found in answers if "error" in found]
+    if wrong:
+        raise DataError(f"{len(wrong)} of {count} lines have no answer: {wrong[0]}")
 
 
 def predict_split(reading: Reading, data: TaskData, device: str, path: Path) -> None:

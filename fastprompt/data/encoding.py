@@ -162,5 +162,6 @@ def _text_to_text(
             f"Of {len(data)} texts {cut} are cut at {max_length} tokens (max_seq_length), and {cut_outputs} of their "
             f"outputs."
         )
-    pairs = zip(texts, outputs, strict=True)
-    return [{"input_ids": start + text[:room] + end, "labels": output[:max_length]} for text, output in pairs]
+    asked = [start + text[:room] + end or [tokenizer.empty_token_id] for text in texts]
+    pairs = zip(asked, outputs, strict=True)
+    return [{"input_ids": ids, "labels": output[:max_length]} for ids, output in pairs]

@@ -6,6 +6,7 @@ from typing import Any
 from fastprompt.data.encoding import Encodable
 from fastprompt.data.examples import Instructions as InstructionData
 from fastprompt.data.readers.files import Record
+from fastprompt.data.readers.instruction import read_instruction
 from fastprompt.inference.model_task import ModelTask, encoded, grouped
 from fastprompt.inference.reading import Reading
 from fastprompt.models.causal_lm import PromptForCausalLM
@@ -22,8 +23,8 @@ class Instructions(ModelTask):
     line = ("instruction", str)
 
     def read(self, records: Sequence[Record], reading: Reading) -> InstructionData:
-        instructions = [record.get("instruction", str) for record in records]
-        contexts = [record.get("input", str) if "input" in record.value else "" for record in records]
+        asked = [read_instruction(record) for record in records]
+        instructions, contexts = [given for given, _ in asked], [context for _, context in asked]
         return InstructionData(instructions, contexts, [""] * len(records), reading.data.chat_template)
 
     def answer(self, data: InstructionData, reading: Reading) -> list[dict[str, Any]]:

@@ -22,11 +22,13 @@ class ModelTask:
         model: its class.
         kind: what its examples are.
         line: the key, and what makes its value of the text, of a bare line of input; None: a line is a JSON object.
+        skips_blank_lines: whether a bare line that is blank is no example, as in the data to train on.
     """
 
     model: ClassVar[type[PromptModel]]
     kind: ClassVar[type]
     line: ClassVar[tuple[str, Callable[[str], Any]] | None]
+    skips_blank_lines: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastprompt.data.encoding import IGNORE_INDEX, READ
 from fastprompt.data.examples import TaggedTokens
+from fastprompt.data.readers.conll import split_words
 from fastprompt.data.readers.files import Record
 from fastprompt.inference.lines import all_or_none
 from fastprompt.inference.model_task import ModelTask, encoded, logits_of
@@ -18,7 +19,8 @@ class Tags(ModelTask):
 
     model = PromptForTokenClassification
     kind = TaggedTokens
-    line = ("tokens", str.split)
+    line = ("tokens", lambda text: split_words(text.replace("\t", " ")))
+    skips_blank_lines = True
 
     def outputs(self, data: TaggedTokens) -> dict[str, Any]:
         return {"label_names": data.label_names}

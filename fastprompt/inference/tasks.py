@@ -1,15 +1,15 @@
 """What a run is about, looked up once: where the examples come from, what model reads them, how it is scored."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastprompt.data.readers.files import Record
 from fastprompt.data.tasks import TaskData, TaskSource, find_source
-from fastprompt.errors import ConfigError
+from fastprompt.errors import ConfigError, DataError
 from fastprompt.inference.choices import Choices
 from fastprompt.inference.instructions import Instructions, TextToText
-from fastprompt.inference.lines import Line, parsed
+from fastprompt.inference.lines import Line, parsed, text_of
 from fastprompt.inference.model_task import ModelTask
 from fastprompt.inference.questions import Questions
 from fastprompt.inference.reading import Reading
@@ -96,13 +96,31 @@ def read_lines(lines: Iterable[Line], reading: Reading, structured: bool = False
     "context", "id"}, or {"instruction", "input"}; text_pair, predicate, id and input may be left off.
 
     Raises:
-        DataError: with the line: it is not such an object, or differs from the others.
+        DataError: with the line: it is not UTF-8, is not such an object, or differs from the others.
     """
     task = task_of(reading.model)
     if structured or task.line is None:
         return task.read([parsed(line) for line in lines], reading)
     key, value_of = task.line
-    return task.read([Record(where, "", {key: value_of(text)}) for where, text in lines], reading)
+    return task.read([Record(line[0], "", {key: value_of(text_of(line))}) for line in lines], reading)
+
+
+def answer_lines(lines: Sequence[Line], reading: Reading, structured: bool = False) -> list[dict[str, Any]]:
+    """What the model answers to each line; {"error": what is wrong} to one that `read_lines` refuses, which leaves the
+    answers to the others as they are."""
+    wrong: dict[int, dict[str, Any]] = {}
+    try:
+        data = read_lines(lines, reading, structured)
+    except DataError:
+        right: list[Line] = []
+        for index, line in enumerate(lines):
+            try:
+                data = read_lines([*right, line], reading, structured)
+                right.append(line)
+            except DataError as error:
+                wrong[index] = {"error": str(error)}
+    answers = iter(answer(data, reading) if len(wrong) < len(lines) else ())
+    return [wrong[index] if index in wrong else next(answers) for index in range(len(lines))]
 
 
 def answer(data: TaskData, reading: Reading) -> list[dict[str, Any]]:

@@ -32,16 +32,39 @@ class Tokenizer:
         Raises:
             CheckpointError: nothing says it.
         """
-        found = self._named("pad_token", "[PAD]")
-        if found is None:
-            config = self._directory / "config.json"
-            settings = read_json(config) if config.exists() else {}
-            found = settings.get("pad_token_id")
-            if found is None and family_of(settings.get("model_type", "")).causal:
-                found = 0
+        found = self._special("pad", "[PAD]")
+        if found is None and family_of(self._config.get("model_type", "")).causal:
+            found = 0
         if found is None:
             raise CheckpointError(f"{self._directory} names no pad token; set pad_token in its tokenizer_config.json.")
         return found
+
+    @cached_property
+    def empty_token_id(self) -> int:
+        """What stands for a text without tokens where a vocabulary adds none around it (GPT-2, BLOOM, Qwen): the token
+        that begins a text, with which transformers generates from nothing, else the one that ends it, else padding.
+
+        Raises:
+            CheckpointError: nothing says any of them.
+        """
+        found = next((i for i in map(self._special, ("bos", "eos", "pad")) if i is not None), None)
+        if found is None:
+            raise CheckpointError(
+                f"A text has no tokens, and {self._directory} names no token to stand for it; leave such texts out, or "
+                f"set bos_token in its tokenizer_config.json."
+            )
+        return found
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        path = self._directory / "config.json"
+        return read_json(path) if path.exists() else {}
+
+    def _special(self, name: str, default: str = "") -> int | None:
+        """The id of the "bos", "eos" or "pad" token that the tokenizer's settings name, or else config.json."""
+        found = self._named(f"{name}_token", default)
+        found = self._config.get(f"{name}_token_id") if found is None else found
+        return found[0] if isinstance(found, list) else found
 
     def _named(self, name: str, default: str) -> int | None:
         """The id of a special token by its name in the folder's settings."""
@@ -62,7 +85,7 @@ class Tokenizer:
             cut: gets the indices of the texts of which tokens were cut off.
 
         Returns:
-            One {"input_ids", "token_type_ids"} per text.
+            One {"input_ids", "token_type_ids"} per text; see `empty_token_id` for a text without tokens.
 
         Raises:
             DataError: texts or pairs are one string instead of a list, or one of them is no string.
@@ -73,7 +96,13 @@ class Tokenizer:
         encoded = _encode(self._fast, inputs, max_length)
         if cut is not None:
             cut += [place for place, e in enumerate(encoded) if e.overflowing]
-        return [{"input_ids": e.ids, "token_type_ids": e.type_ids} for e in encoded]
+        return [self._row(e) for e in encoded]
+
+    def _row(self, encoding: Any) -> dict[str, list[Any]]:
+        """A row has one token at least."""
+        if not encoding.ids:
+            return {"input_ids": [self.empty_token_id], "token_type_ids": [0]}
+        return {"input_ids": encoding.ids, "token_type_ids": encoding.type_ids}
 
     def words(
         self, sentences: Sequence[Sequence[str]], pairs: Sequence[Sequence[str]] | None, max_length: int
@@ -95,9 +124,8 @@ class Tokenizer:
         encoded = _encode(self._of_words, inputs, max_length, strategy=strategy, is_pretokenized=True)
         return [
             {
-                "input_ids": e.ids,
-                "token_type_ids": e.type_ids,
-                "word_ids": [w if s == 0 else None for w, s in zip(e.word_ids, e.sequence_ids, strict=True)],
+                **self._row(e),
+                "word_ids": [w if s == 0 else None for w, s in zip(e.word_ids, e.sequence_ids, strict=True)] or [None],
                 "cut": bool(e.overflowing),
             }
             for e in encoded
@@ -188,13 +216,10 @@ class Tokenizer:
         Raises:
             CheckpointError: nothing says it.
         """
-        found = self._named("eos_token", "")
-        if found is None:
-            config = self._directory / "config.json"
-            found = read_json(config).get("eos_token_id") if config.exists() else None
+        found = self._special("eos")
         if found is None:
             raise CheckpointError(f"{self._directory} names no eos token; set eos_token in its tokenizer_config.json.")
-        return found[0] if isinstance(found, list) else found
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens left off."""

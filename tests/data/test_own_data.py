@@ -151,6 +151,7 @@ def test_hidden_files_are_no_data(tmp_path):
         ("train.csv", "text,label\na,\n", "line 2: the label is empty"),
         ("train.jsonl", '{"text": 5, "label": "b"}', "line 1: 'text' is int, not str"),
         ("train.jsonl", '{"text": "a"', r"train.jsonl, line 1: no valid JSON"),
+        ("train.jsonl", '{"text": "\\ud83d", "label": "b"}', "line 1: no valid JSON .half a character"),
         ("train.jsonl", "5", "line 1: an object is expected, not int"),
         ("train.csv", "text,label\na,b\nc,b\n", "all labels are 'b'; at least two classes are expected"),
     ],

@@ -4,6 +4,7 @@ import io
 import json
 from types import SimpleNamespace
 
+from fastprompt.data.readers.files import read_json_lines
 from fastprompt.errors import DataError
 from fastprompt.inference import lines
 from fastprompt.inference.lines import open_input
@@ -46,6 +47,20 @@ def test_a_byte_order_mark_is_no_part_of_a_text(opened, name):
 )
 def test_json_is_read_as_json(opened, name, text):
     assert opened(name, text) == ROWS
+
+
+@pytest.mark.parametrize("name", [None, "input.jsonl", "input.json"])
+def test_json_lines_are_read_as_train_reads_them(opened, tmp_path, name):
+    """Blank lines are none, and where files were joined a byte-order mark stands before a later line."""
+    joined = f"\ufeff\n \n{JSON_LINES}\n\t\n\ufeff{JSON_LINES}\ufeff\n"
+    (tmp_path / "train.jsonl").write_text(joined, encoding="utf-8")
+    assert opened(name, joined) == ROWS + ROWS
+    assert [record.value for record in read_json_lines(tmp_path / "train.jsonl")] == ROWS + ROWS
+
+
+def test_the_line_of_a_broken_list_is_named(opened):
+    with pytest.raises(DataError, match=r"input\.json, line 4: no valid JSON"):
+        opened("input.json", '[\n\n{"text": "a"},\n{"text" "b"}]')
 
 
 def test_one_object_over_several_lines_is_a_json_file(opened):

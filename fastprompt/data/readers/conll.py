@@ -62,7 +62,7 @@ def read_conll(path: Path, label_names: Sequence[str] | None = None, tag_column:
         if not line.strip() or line.startswith("-DOCSTART-"):
             inside = False
             continue
-        fields = line.split("\t") if "\t" in line else _words(line)
+        fields = line.split("\t") if "\t" in line else split_words(line)
         columns = columns or len(fields)
         if len(fields) != columns:
             raise DataError(f"{path}, line {number}: {len(fields)} columns where the first line has {columns}.")
@@ -99,8 +99,8 @@ def read_srl(path: Path, label_names: Sequence[str] | None = None) -> TaggedToke
         if not line.strip():
             continue
         left, bar, right = line.partition("|||")
-        position, *tokens = _words(left) or [""]
-        tags = _words(right)
+        position, *tokens = split_words(left) or [""]
+        tags = split_words(right)
         where = f"{path}, line {number}"
         if not bar or not tokens or not position.isdecimal():
             raise DataError(f"{where}: the predicate's position, the tokens, ||| and the tags are expected.")
@@ -120,8 +120,9 @@ def read_srl(path: Path, label_names: Sequence[str] | None = None) -> TaggedToke
     return _make(sentences, tagged, label_names, predicates)
 
 
-def _words(line: str) -> list[str]:
-    return [word for word in line.split(" ") if word]  # a no-break space is part of a token
+def split_words(line: str) -> list[str]:
+    """Words with spaces between them; a no-break space is part of a word."""
+    return [word for word in line.split(" ") if word]
 
 
 def _check_tag(tag: str, label_names: Sequence[str] | None, where: str) -> None:

@@ -96,17 +96,32 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterator["Record"]:
-    """The object of each line that is not blank.
+    """The object of each line that is not blank; where files were joined, a byte-order mark stands before a later one.
 
     Raises:
         DataError: `read_lines`'s reasons, or a line is no JSON.
     """
     for number, line in read_lines(path):
-        if line.strip():
+        if (line := line.removeprefix("\ufeff")).strip():
             try:
-                yield Record(str(path), f"line {number}", json.loads(line))
+                yield Record(str(path), f"line {number}", parse_line(line))
             except json.JSONDecodeError as error:
                 raise DataError(f"{path}, line {number}: no valid JSON ({error.msg}).") from error
+
+
+def parse_line(text: str) -> Any:
+    """The value of a line of JSON.
+
+    Raises:
+        json.JSONDecodeError: it is none, or holds half of a pair of \\u escapes, which is no character.
+    """
+    value = json.loads(text)
+    if "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise json.JSONDecodeError("half a character in a \\u escape", text, 0) from error
+    return value
 
 
 def read_tsv(

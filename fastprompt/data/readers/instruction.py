@@ -31,14 +31,13 @@ def load_instructions(data_dir: str | Path, split: str, template: str = CHAT_TEM
         raise DataError(f"{source} has no splits, and so none to predict; leave --do_predict off.")
     instructions, contexts, outputs, empty = [], [], [], []
     for row in rows:
-        instruction, output = row.get("instruction", str), "" if split == "test" else row.get("output", str)
-        if not instruction.strip():
-            raise row.wrong("'instruction' is empty")
+        instruction, context = read_instruction(row)
+        output = "" if split == "test" else row.get("output", str)
         if not output.strip() and split != "test":
             empty.append(row.trail)
             continue
         instructions.append(instruction)
-        contexts.append((row.get("input", str, type(None)) if "input" in row.value else None) or "")
+        contexts.append(context)
         outputs.append(output)
     if not outputs:
         raise DataError(f"{source} has no row{'' if split == 'test' else ' with an output'}.")
@@ -48,6 +47,18 @@ def load_instructions(data_dir: str | Path, split: str, template: str = CHAT_TEM
     if empty:
         data.notes.append(f"{source}: {len(empty)} rows have no output and are left out, the first at {empty[0]}.")
     return data
+
+
+def read_instruction(row: Record) -> tuple[str, str]:
+    """A row's instruction, and its input: "" where it has none.
+
+    Raises:
+        DataError: with the row: the instruction is missing or empty, or one of them is no text.
+    """
+    instruction = row.get("instruction", str)
+    if not instruction.strip():
+        raise row.wrong("'instruction' is empty")
+    return instruction, (row.get("input", str, type(None)) if "input" in row.value else None) or ""
 
 
 def _part(data: Instructions, split: str, source: Path) -> Instructions:
