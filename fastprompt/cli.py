@@ -19,7 +19,7 @@ from fastprompt.commands.processes import run_in_several
 from fastprompt.errors import FastpromptError, LostProcess
 from fastprompt.framework import set_backend
 from fastprompt.launch import local
-from fastprompt.launch.world import is_first, world
+from fastprompt.launch.world import check_meeting, is_first, world
 from fastprompt.options.parsing import add_arguments, gather, read_given
 from fastprompt.options.train import TrainOptions
 
@@ -48,6 +48,9 @@ class _CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
+_SHARED = ("train", "evaluate")  # what several processes do together
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastprompt", description="Prompt-based tuning under PyTorch, PaddlePaddle and Jittor."
@@ -74,6 +77,10 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     arguments = vars(make_parser().parse_args(argv))
     command = arguments.pop("command")
+    if command not in _SHARED and not is_first():
+        here = world()
+        print(f"fastprompt: rank 0 of the {here.size} processes does {command}, not rank {here.rank}.", file=sys.stderr)
+        return 0
     results = _claim_standard_output()
     try:
         with nullcontext() if is_first() else redirect_stderr(Path(os.devnull).open("w")):
@@ -112,6 +119,7 @@ def _train(arguments: dict[str, Any], results: TextIO) -> int:
     given = read_given(arguments).used()
     options = TrainOptions(**given)
     _choose_backend(options)
+    check_meeting()
     status = run_in_several(options, given, results)
     if status is not None:
         return status
@@ -125,6 +133,7 @@ def _train(arguments: dict[str, Any], results: TextIO) -> int:
 def _evaluate(arguments: dict[str, Any], results: TextIO) -> int:
     options = gather(arguments, _EVALUATE_OPTIONS)
     _choose_backend(options)
+    check_meeting()
     from fastprompt.commands import predict
 
     return predict.main_evaluate(options, results)

@@ -32,6 +32,7 @@ class Launcher:
         command: the framework's own launcher, for several machines.
         rank, size, local_rank: the environment variables that it sets for each process: its number, the number of
             processes, its number on its machine.
+        meeting: further ones, by which the processes find each other.
         commands: `commands(count, device, arguments)` gives what starts `python ARGUMENTS` in `count` processes of this
             machine: command lines, each with its environment.
         run: `run(count, arguments, results)` runs it to its end, where that is not one process for each command; as
@@ -42,6 +43,7 @@ class Launcher:
     rank: str
     size: str
     local_rank: str
+    meeting: tuple[str, ...]
     commands: Callable[[int, str | None, Sequence[str]], list[tuple[list[str], dict[str, str]]]]
     run: Callable[[int, Sequence[str], TextIO], int] | None = None
 

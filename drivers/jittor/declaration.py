@@ -17,6 +17,7 @@ DECLARATION = Declaration(
     launcher=Launcher(
         "mpirun",
         *("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+        (),
         _commands,
         mpirun.run,
     ),

@@ -35,6 +35,7 @@ DECLARATION = Declaration(
     launcher=Launcher(
         "python -m paddle.distributed.launch",
         *("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_RANK_IN_NODE"),
+        ("PADDLE_TRAINER_ENDPOINTS", "PADDLE_CURRENT_ENDPOINT"),
         _commands,
     ),
     line_style=LineStyle("#b85200", "#f2a03d", dashes=(5, 2.5), width=1.9),

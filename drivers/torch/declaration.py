@@ -20,6 +20,6 @@ def _commands(count: int, device: str | None, arguments: Sequence[str]) -> list[
 DECLARATION = Declaration(
     packages=("torch", "transformers"),
     capabilities=frozenset(CAPABILITIES),
-    launcher=Launcher("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", _commands),
+    launcher=Launcher("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", ("MASTER_ADDR", "MASTER_PORT"), _commands),
     line_style=LineStyle("#123f8c", "#7f9cf5", dashes=(), width=2.6),
 )

@@ -138,6 +138,8 @@ def train(options: TrainOptions) -> dict[str, Any]:
     if not run.do_train:
         require_prompt(options.model)
     setup = Setup(options)
+    if options.evaluation.metric_for_best_model is not None:
+        setup.task.scores.check_name(options.evaluation.metric_for_best_model)
     resuming = run.do_train and run.resume_from_checkpoint is not None
     finished = json.loads((output / METRICS_FILE).read_bytes()) if resuming and _is_finished(output) else None
     if finished is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file
-from fastprompt.saving.files import make_folder, refuse_to_replace, write_whole
+from fastprompt.saving.files import make_folder, refuse_to_replace, same_folder, write_whole
 
 KINDS = {"peft": "peft", "p-tuning-v2": "ptuning_v2", "paddlenlp": "paddlenlp"}
 
@@ -55,9 +55,8 @@ def export_prompt(
     """
     source, output = _folders(source, output)
     saved = prompt_file.read_prompt(source)
-    checkpoint = Checkpoint(backbone or saved.backbone_name)
-    saved.check_backbone(checkpoint)
-    if output.resolve() == checkpoint.directory.resolve():
+    checkpoint = saved.open_backbone(backbone)
+    if same_folder(output, checkpoint.directory):
         raise ConfigError(f"{output} is the backbone's own folder; choose another folder.")
     files = _converter(kind, "write")(saved, checkpoint)
     refuse_to_replace(output, tuple(files), overwrite)

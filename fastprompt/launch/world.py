@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from fastprompt.errors import BackendError
 from fastprompt.framework import BACKENDS, declaration
 
 
@@ -36,6 +37,20 @@ def world() -> World:
 def is_first() -> bool:
     """Whether this is the process that writes files and prints for all."""
     return world().rank == 0
+
+
+def check_meeting() -> None:
+    """Raises: BackendError: this is one of several processes, and nothing says how many they are or where they meet."""
+    launcher = declaration(world().framework).launcher
+    rank, size = (os.environ.get(name, "") for name in (launcher.rank, launcher.size))
+    if not rank.isdecimal() or size == "1" or (not size and int(rank) == 0):
+        return
+    missing = [name for name in (launcher.size, launcher.local_rank, *launcher.meeting) if not os.environ.get(name)]
+    if missing:
+        raise BackendError(
+            f"{launcher.rank} is {rank}, and {missing[0]} is not set: the processes would not find each other. Start "
+            f"them with {launcher.command}, or unset {launcher.rank}."
+        )
 
 
 def launcher_of(framework: str) -> str:

@@ -45,6 +45,16 @@ def positive(name: str, value: Any) -> None:
         raise ConfigError(f"{name} is {value!r}; it must be above 0.")
 
 
+def not_negative(name: str, value: Any) -> None:
+    if not _is_number(value) or value < 0:
+        raise ConfigError(f"{name} is {value!r}; it must be 0 or above.")
+
+
+def share(name: str, value: Any) -> None:
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise ConfigError(f"{name} is {value!r}; it lies between 0 and 1.")
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from fastprompt.errors import ConfigError
 from fastprompt.metrics.accuracy import Accuracy
 from fastprompt.metrics.correlation import Pearson, Spearman
 from fastprompt.metrics.entity_f1 import EntityF1
@@ -24,27 +25,43 @@ class Scores:
     Attributes:
         main: the one by which prompts are chosen.
         make: the metrics, given the evaluation set and what `task_metrics` calls `qa_options`.
+        names: those that every evaluation gives, beside "loss"; one of them can choose the best prompt.
     """
 
     main: str
     make: Callable[..., dict[str, Metric]]
+    names: tuple[str, ...]
+
+    def check_name(self, name: str) -> None:
+        """Raises: ConfigError: an evaluation gives no such score."""
+        known = (*self.names, "loss")
+        if name not in known:
+            raise ConfigError(f"--metric_for_best_model is {name!r}; there are {', '.join(known)}.")
 
 
 def _each(**kinds: Callable[[], Metric]) -> Scores:
     """Scores that need to know nothing of the data; the first is the main one."""
-    return Scores(next(iter(kinds)), lambda data, **qa_options: {name: kind() for name, kind in kinds.items()})
+    names = tuple(kinds)
+    return Scores(names[0], lambda data, **qa_options: {name: kind() for name, kind in kinds.items()}, names)
 
 
 _ACCURACY = _each(accuracy=Accuracy)
 _REGRESSION = _each(pearson=Pearson, spearman=Spearman)
-_ENTITIES = Scores("entity_f1", lambda data, **qa_options: {"entity_f1": EntityF1(data.label_names)})
+_ENTITIES = Scores(
+    *("entity_f1", lambda data, **qa_options: {"entity_f1": EntityF1(data.label_names)}),
+    ("entity_f1", "precision", "recall"),
+)
+_ANSWERS = Scores(
+    *("f1", lambda data, **qa_options: {"squad": SquadScores(data, **qa_options)}),
+    ("exact_match", "f1"),  # those of a part of the questions are there only where the part is
+)
 
 # Sources of GLUE's and SuperGLUE's: Wang et al., 2018 and 2019.
 _TASKS: dict[str, Scores] = {
-    "qa": Scores("f1", lambda data, **qa_options: {"squad": SquadScores(data, **qa_options)}),
+    "qa": _ANSWERS,
     "ner": _ENTITIES,
     "srl": _ENTITIES,
-    "instruction": Scores("loss", lambda data, **qa_options: {"perplexity": Perplexity()}),
+    "instruction": Scores("loss", lambda data, **qa_options: {"perplexity": Perplexity()}, ("perplexity",)),
     "regression": _REGRESSION,
 }
 _DATASETS: dict[tuple[str, str | None], Scores] = {
@@ -53,7 +70,7 @@ _DATASETS: dict[tuple[str, str | None], Scores] = {
     ("glue", "qqp"): _each(accuracy=Accuracy, f1=F1),
     ("glue", "stsb"): _REGRESSION,
     ("superglue", "cb"): _each(accuracy=Accuracy, f1=partial(F1, average="macro")),
-    ("superglue", "multirc"): Scores("f1", lambda data, **qa_options: {"multirc": MultiRC()}),
+    ("superglue", "multirc"): Scores("f1", lambda data, **qa_options: {"multirc": MultiRC()}, ("f1", "exact_match")),
 }
 
 

@@ -39,7 +39,7 @@ class PromptBank(nn.Module):
         """
         if not prompts:
             raise ConfigError("A bank needs a prompt: PromptBank.from_pretrained({name: folder, ...}).")
-        bank = cls(Checkpoint(backbone or prompt_file.read_prompt(next(iter(prompts.values()))).backbone_name))
+        bank = cls(prompt_file.read_prompt(next(iter(prompts.values()))).open_backbone(backbone))
         for name, directory in prompts.items():
             bank.add(name, directory)
         return bank

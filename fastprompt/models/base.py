@@ -146,8 +146,7 @@ class PromptModel(nn.Module):
             saved.check_outputs(num_labels=num_labels, label_names=label_names, problem_type=problem_type)
             config = saved.config
             num_labels, label_names, problem_type = saved.num_labels, saved.label_names, saved.problem_type
-            checkpoint = Checkpoint(backbone or saved.backbone_name)
-            saved.check_backbone(checkpoint)
+            checkpoint = saved.open_backbone(backbone)
         else:
             if backbone is not None:
                 raise ConfigError(f"backbone= goes with a saved prompt; {model_name_or_path} holds none.")

@@ -1,10 +1,14 @@
 """All options of the command line, as the groups that its parts take."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastprompt.errors import ConfigError
 from fastprompt.methods.base import MethodConfig
+from fastprompt.methods.checks import not_negative, plain, positive, probability, share, whole_number
 from fastprompt.options.groups import (
     GROUPS,
     OPTIONS,
@@ -18,11 +22,30 @@ from fastprompt.options.groups import (
 )
 from fastprompt.options.option import fields_of
 from fastprompt.saving import prompt_file
+from fastprompt.saving.files import same_folder
 
 _COUNTS = (
     *("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
     *("logging_steps", "max_new_tokens", "early_stop", "max_train_samples", "max_eval_samples", "eval_steps"),
-    *("selection_samples", "save_steps", "save_total_limit", "n_best_size", "max_answer_length", "num_processes"),
+    *(
+        "max_query_length",
+        "tag_column",
+        "selection_samples",
+        "save_steps",
+        "save_total_limit",
+        "n_best_size",
+        "max_answer_length",
+        "num_processes",
+    ),
+)
+# the options of a kind, and what checks one of them
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[str, Any], Any]], ...] = (
+    (_COUNTS, whole_number),
+    (("seed", "doc_stride"), partial(whole_number, least=0)),
+    (("learning_rate", "max_grad_norm"), positive),
+    (("weight_decay",), not_negative),
+    (("warmup_ratio",), share),
+    (("hidden_dropout_prob", "attention_probs_dropout_prob"), probability),
 )
 _CHOOSING = ("evaluation_strategy", "eval_steps", "max_eval_samples")
 
@@ -55,7 +78,7 @@ class TrainOptions:
     run: RunOptions
 
     def __init__(self, **given: Any) -> None:
-        given = {name: value for name, value in given.items() if value is not None}
+        given = {name: plain(value) for name, value in given.items() if value is not None}
         if unknown := sorted(given.keys() - OPTIONS.keys()):
             raise TypeError(f"there is no option {unknown[0]!r}")
         given = {**_tuned_with(given.get("model_name_or_path", "")), **given}
@@ -86,15 +109,11 @@ class TrainOptions:
 
     def _check(self) -> None:
         flat = self.flat()
-        for name in ("learning_rate", "max_grad_norm"):
-            if flat[name] is not None and not flat[name] > 0:
-                raise ConfigError(f"{name} is {flat[name]}; it must be above 0.")
-        for name in _COUNTS:
-            if flat[name] is not None and flat[name] < 1:
-                raise ConfigError(f"{name} is {flat[name]}; it is a whole number from 1 on.")
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            if flat[name] is not None and not 0 <= flat[name] < 1:
-                raise ConfigError(f"{name} is {flat[name]}; it lies from 0 up to, but not including, 1.")
+        for names, check in _CHECKS:
+            for name in names:
+                if flat[name] is not None:
+                    check(name, flat[name])
+        self._check_folder()
         if self.model.bf16 and self.hardware.fp16:
             raise ConfigError("--bf16 and --fp16 are two half precisions; choose one.")
         if self.hardware.fsdp and (self.model.load_in_8bit or self.model.load_in_4bit):
@@ -105,6 +124,16 @@ class TrainOptions:
             raise ConfigError("--load_best_model_at_end needs evaluations: --evaluation_strategy epoch or steps.")
         if self.evaluation.selection_samples and not self.evaluation.load_best_model_at_end:
             raise ConfigError("--selection_samples goes with --load_best_model_at_end, which chooses by them.")
+
+    def _check_folder(self) -> None:
+        """A run's files in a model's folder would make a saved prompt of the model."""
+        output = Path(self.run.output_dir).expanduser()
+        if not self.run.do_train:
+            return
+        for name in ("model_name_or_path", "backbone"):
+            folder = getattr(self.model, name)
+            if folder is not None and Path(folder).expanduser().is_dir() and same_folder(folder, output):
+                raise ConfigError(f"--output_dir is {output}, the folder of --{name}; choose another folder.")
 
     def flat(self) -> dict[str, Any]:
         """Every option's value by its name; a method's own are its configuration's."""

@@ -22,6 +22,11 @@ def make_folder(directory: Path) -> None:
         raise ConfigError(f"{directory} cannot be made ({error.strerror}); name another folder.") from error
 
 
+def same_folder(one: str | Path, other: str | Path) -> bool:
+    """Whether two names are of the same folder, be it there or not."""
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
 def refuse_to_replace(directory: Path, files: tuple[str, ...], overwrite: bool) -> None:
     """Raises: ConfigError: a folder holds one of `files`, which may not be overwritten."""
     existing = [name for name in files if (directory / name).exists()]

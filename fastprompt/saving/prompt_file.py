@@ -17,7 +17,7 @@ from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.registry import METHODS
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json
 from fastprompt.pretrained.tensor_files import read_tensors
-from fastprompt.saving.files import as_json, make_folder, write_whole
+from fastprompt.saving.files import as_json, make_folder, same_folder, write_whole
 
 import numpy
 from safetensors.numpy import save
@@ -82,6 +82,27 @@ class SavedPrompt:
                 f"{self.directory} was tuned on {self.backbone_name}, whose weights are not {backbone.name}'s; "
                 f"name its backbone's folder (backbone=, --backbone DIR)."
             )
+
+    def open_backbone(self, backbone: str | Path | None = None) -> Checkpoint:
+        """Its backbone's checkpoint.
+
+        Args:
+            backbone: where it lies, if not where the prompt's file says.
+
+        Raises:
+            CheckpointError: it is not there, or has other weights than the prompt was tuned on.
+        """
+        try:
+            checkpoint = Checkpoint(backbone or self.backbone_name)
+        except CheckpointError as error:
+            if backbone is not None:
+                raise
+            raise CheckpointError(
+                f"The prompt {self.directory} was tuned on {self.backbone_name}, which is not there any more; say "
+                f"where its backbone lies now: --backbone DIR, or backbone=. ({error})"
+            ) from error
+        self.check_backbone(checkpoint)
+        return checkpoint
 
 
 def is_prompt(directory: str | Path) -> bool:
@@ -191,7 +212,10 @@ def write_saved(saved: SavedPrompt, directory: Path) -> None:
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
+        ConfigError: it is the backbone's own folder, which would be a saved prompt from then on.
     """
+    if Path(saved.backbone_name).is_dir() and same_folder(saved.backbone_name, directory):
+        raise ConfigError(f"{directory} is the backbone's own folder; choose another folder for the prompt.")
     content = {
         "format_version": FORMAT_VERSION,
         **saved.config.to_dict(),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.errors import CheckpointError
 from fastprompt.launch.world import is_first
 from fastprompt.models.base import PromptModel
 from fastprompt.saving import prompt_file
@@ -53,11 +53,8 @@ class BestPrompt:
         """Save the prompt as it is now if it scored better than any before.
 
         Raises:
-            ConfigError: there is no such score.
             EarlyStopException: fastNLP's, once `patience` has run out.
         """
-        if self.metric not in scores:
-            raise ConfigError(f"--metric_for_best_model is {self.metric!r}; there are {', '.join(scores)}.")
         if self.step is None or self._sort_key(scores) > self._sort_key(self.scores):
             self.step, self.scores, self._missed = step, scores, 0
             self.model.save_pretrained(self.directory)

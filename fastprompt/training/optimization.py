@@ -8,6 +8,7 @@ from fastprompt.drivers.common.accumulation import total_steps
 from fastprompt.drivers.common.parameters import tuned_by
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops, optim
+from fastprompt.methods.checks import positive, share
 
 from fastNLP import Callback
 
@@ -53,8 +54,8 @@ class LearningRateSchedule(Callback):
         super().__init__()
         if name not in SCHEDULES:
             raise ConfigError(f"The schedule is {name!r}; it is one of {', '.join(SCHEDULES)}.")
-        if not 0 <= warmup_ratio <= 1:
-            raise ConfigError(f"warmup_ratio is {warmup_ratio}; it lies between 0 and 1.")
+        share("warmup_ratio", warmup_ratio)
+        positive("learning_rate", learning_rate)
         self.name = name
         self.warmup_ratio = warmup_ratio
         self.learning_rate = learning_rate
@@ -83,8 +84,7 @@ class ClipGradients(Callback):
 
     def __init__(self, max_norm: float) -> None:
         super().__init__()
-        if not max_norm > 0:
-            raise ConfigError(f"max_grad_norm is {max_norm}; it must be above 0.")
+        positive("max_grad_norm", max_norm)
         self.max_norm = max_norm
 
     def on_before_optimizers_step(self, trainer: Any, optimizers: Any) -> None:

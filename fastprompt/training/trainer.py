@@ -4,7 +4,7 @@ from typing import Any
 
 from fastprompt.errors import BackendError
 from fastprompt.framework import backend, driver, runtime
-from fastprompt.launch.world import launcher_of, world
+from fastprompt.launch.world import check_meeting, launcher_of, world
 from fastprompt.metrics.loss import MeanLoss
 from fastprompt.options.train import TrainOptions
 from fastprompt.training.optimization import AdamW, ClipGradients, LearningRateSchedule
@@ -25,8 +25,8 @@ def get_driver(model: Any, device: str = "cpu", fsdp: bool = False, fp16: bool =
         fp16: train in mixed precision, with the loss scaled so that no gradient gets lost (torch; paddle on a GPU).
 
     Raises:
-        BackendError: there is no such device, several are named, another framework's launcher started the process, or
-            fsdp or fp16 is asked of a framework that has none.
+        BackendError: there is no such device, several are named, another framework's launcher started the process,
+            nothing says where several processes meet, or fsdp or fp16 is asked of a framework that has none.
         ConfigError: the backbone cannot be sharded, or there is one process alone.
     """
     if not isinstance(device, str):
@@ -39,6 +39,7 @@ def get_driver(model: Any, device: str = "cpu", fsdp: bool = False, fp16: bool =
             f"{launcher_of(started)} started this process, which runs on {backend()}; "
             f"start it with {launcher_of(backend())}."
         )
+    check_meeting()
     return driver.get_driver(model, device, fsdp, fp16)
 
 
