@@ -27,7 +27,12 @@ class CheckpointFiles:
     It stands before the driver's own class. `Trainer.save_checkpoint`, `Trainer.load_checkpoint` and
     `CheckpointCallback` use it without knowing. A checkpoint is a point of new seeds: what is drawn after it is the
     same whether the run goes on or starts again from there.
+
+    Attributes:
+        loaders: those that know their position in the data, for a message.
     """
+
+    loaders = "fastprompt.make_dataloader or a sampler of fastNLP's (ReproducibleSampler, ReproducibleBatchSampler)"
 
     def save_checkpoint(
         self,
@@ -115,7 +120,4 @@ class CheckpointFiles:
         for sampler in (own, of_loader.batch_sampler, of_loader.sampler):
             if callable(getattr(sampler, "state_dict", None)):
                 return sampler, of_loader.batch_size
-        raise CheckpointError(
-            "The loader's sampler does not know its position in the data; take fastprompt.make_dataloader or a sampler "
-            "of fastNLP's (ReproducibleSampler, ReproducibleBatchSampler)."
-        )
+        raise CheckpointError(f"The loader's sampler does not know its position in the data; take {self.loaders}.")

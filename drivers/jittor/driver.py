@@ -17,6 +17,8 @@ from fastNLP.core.drivers.jittor_driver import JittorSingleDriver
 class Driver(CheckpointFiles, JittorSingleDriver):
     """fastNLP's driver, with checkpoints in fastprompt's form."""
 
+    loaders = "fastprompt.make_dataloader"  # fastNLP's own loader takes no sampler here
+
 
 class _ProcessDriver(Distributed, Driver):
     """The same of one process among those that mpirun started."""

@@ -98,10 +98,16 @@ def _zeros(parameter: Var) -> Var:
     return jittor.zeros(parameter.shape, parameter.dtype).stop_grad()
 
 
-def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+def learning_rates(optimizer: Optimizer) -> list[float]:
+    """The step size of each group of parameters."""
+    return [float(group.get("lr", optimizer.lr)) for group in optimizer.param_groups]
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float, ratios: Sequence[float] | None = None) -> None:
+    """Give every group of parameters the step size `lr`, or its own share of it."""
     optimizer.lr = lr
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    for group, ratio in zip(optimizer.param_groups, ratios or [1.0] * len(optimizer.param_groups), strict=True):
+        group["lr"] = lr * ratio
 
 
 def step_with(optimizer: AdamW, parameters: Sequence[Var], grads: Sequence[numpy.ndarray]) -> None:

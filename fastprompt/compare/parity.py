@@ -66,7 +66,7 @@ class ParityRequest:
             saved = prompt_file.read_prompt(self.prompt)
             if saved.task != "sequence_classification" or saved.num_labels < 2:
                 raise ConfigError(f"{self.prompt} is for {saved.task}; parity measures classifiers of texts so far.")
-            saved.open_backbone(None if self.model == saved.backbone_name else self.model)
+            saved.check_backbone(saved.open_backbone(None if self.model == saved.backbone_name else self.model))
             self.config = saved.config
         self.config = self.config or PTuningV2Config()
 

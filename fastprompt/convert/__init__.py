@@ -56,6 +56,7 @@ def export_prompt(
     source, output = _folders(source, output)
     saved = prompt_file.read_prompt(source)
     checkpoint = saved.open_backbone(backbone)
+    saved.check_backbone(checkpoint)
     if same_folder(output, checkpoint.directory):
         raise ConfigError(f"{output} is the backbone's own folder; choose another folder.")
     files = _converter(kind, "write")(saved, checkpoint)

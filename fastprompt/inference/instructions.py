@@ -12,8 +12,6 @@ from fastprompt.inference.reading import Reading
 from fastprompt.models.causal_lm import PromptForCausalLM
 from fastprompt.models.seq2seq_lm import PromptForSeq2SeqLM
 
-import numpy
-
 
 class Instructions(ModelTask):
     """Answers: "output", greedily written after the instruction."""
@@ -43,26 +41,14 @@ class Instructions(ModelTask):
         start, _ = reading.tokenizer.special_tokens_around()
         return [start + ids for ids in reading.tokenizer.plain(data.written())]
 
-    def _padding_before(self, width: int, length: int) -> int:
-        """Where a row begins: what is written follows a causal model's row at once."""
-        return width - length
-
     def _after(self, width: int) -> int:
         """Where in its output what the model has written begins."""
         return width
 
     def _written(self, prompts: list[list[int]], reading: Reading) -> list[list[int]]:
         width = max(map(len, prompts))
-        ids = numpy.full((len(prompts), width), reading.tokenizer.pad_token_id)
-        mask = numpy.zeros_like(ids)
-        for number, row in enumerate(prompts):
-            before = self._padding_before(width, len(row))
-            ids[number, before : before + len(row)] = row
-            mask[number, before : before + len(row)] = 1
-        reading.model.check_indices({"input_ids": ids})
         written = reading.model.generate(
-            reading.model.tensor(ids),
-            reading.model.tensor(mask),
+            prompts,
             max_new_tokens=reading.evaluation.max_new_tokens,
             eos_token_id=reading.tokenizer.eos_token_id,
             pad_token_id=reading.tokenizer.pad_token_id,
@@ -80,9 +66,6 @@ class TextToText(Instructions):
 
     def _prompt_ids(self, data: InstructionData, reading: Reading) -> list[list[int]]:
         return [row["input_ids"] for row in encoded(self.prepare(data, reading), reading)]
-
-    def _padding_before(self, width: int, length: int) -> int:
-        return 0
 
     def _after(self, width: int) -> int:
         return 1  # the token that the decoder starts with

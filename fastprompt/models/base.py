@@ -147,6 +147,7 @@ class PromptModel(nn.Module):
             config = saved.config
             num_labels, label_names, problem_type = saved.num_labels, saved.label_names, saved.problem_type
             checkpoint = saved.open_backbone(backbone)
+            saved.check_backbone(checkpoint)
         else:
             if backbone is not None:
                 raise ConfigError(f"backbone= goes with a saved prompt; {model_name_or_path} holds none.")

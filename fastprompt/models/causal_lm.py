@@ -14,8 +14,8 @@ import numpy
 class CausalDecoder(IncrementalDecoder):
     """Decodes what follows a text."""
 
-    def __init__(self, model: "LanguageModel", like: Any) -> None:
-        super().__init__(model, like)
+    def __init__(self, model: "LanguageModel") -> None:
+        super().__init__(model)
         self._inputs: dict[str, Any] = {}  # of the last call
 
     def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class PromptForCausalLM(LanguageModel):
         return self.encode(input_ids, attention_mask, None, output_hidden_states)
 
     def _start(
-        self, ids: numpy.ndarray, mask: numpy.ndarray, like: Any, max_new_tokens: int
+        self, ids: numpy.ndarray, mask: numpy.ndarray, max_new_tokens: int
     ) -> tuple[CausalDecoder, numpy.ndarray, numpy.ndarray]:
         if not mask[:, -1].all():
             raise DataError("Rows are padded after their texts; pad them in front, where nothing is generated.")
@@ -73,4 +73,4 @@ class PromptForCausalLM(LanguageModel):
                 f"{ids.shape[1]} tokens and {max_new_tokens} new ones are more than the {self.max_length} that the "
                 f"backbone's positions leave room for; lower max_new_tokens."
             )
-        return CausalDecoder(self, like), ids, mask
+        return CausalDecoder(self), ids, mask

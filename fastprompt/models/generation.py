@@ -2,19 +2,64 @@
 the same under every framework."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from fastprompt.errors import ConfigError
+from fastprompt.errors import ConfigError, DataError
+from fastprompt.framework import ops
+from fastprompt.methods.checks import plain
 
 import numpy
 
 
 def check_options(max_new_tokens: int, temperature: float, top_k: int, top_p: float) -> None:
     """Raises: ConfigError: an option cannot work."""
-    if max_new_tokens < 1 or top_k < 0 or not temperature > 0 or not 0 < top_p <= 1:
+    counts = all(isinstance(plain(count), int) for count in (max_new_tokens, top_k))
+    if not counts or max_new_tokens < 1 or top_k < 0 or not temperature > 0 or not 0 < top_p <= 1:
         raise ConfigError(
             f"max_new_tokens is {max_new_tokens}, temperature {temperature}, top_k {top_k}, top_p {top_p}; "
-            f"they are from 1, above 0, from 0, and above 0 up to 1."
+            f"they are a whole number from 1, above 0, a whole number from 0, and above 0 up to 1."
         )
+
+
+def as_batch(input_ids: Any, attention_mask: Any, pad: int, pad_in_front: bool) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Token ids and their mask, int64 (B, T) each, of tensors, arrays or lists.
+
+    Args:
+        attention_mask: None sees all of them.
+        pad: fills lists of unequal length, unseen, in front of them or after them.
+
+    Raises:
+        DataError: they are no rows of whole numbers, a row is empty, or the mask is of another shape.
+    """
+    rows = [_row(row) for row in _rows("input_ids", input_ids)]
+    if not rows or not all(map(len, rows)):
+        raise DataError("input_ids has no row, or one without a token; give each row one token or more.")
+    width = max(map(len, rows))
+    sides = [(width - len(row), 0) if pad_in_front else (0, width - len(row)) for row in rows]
+    ids = numpy.stack([numpy.pad(row, side, constant_values=pad) for row, side in zip(rows, sides, strict=True)])
+    mask = numpy.stack([numpy.pad(row * 0 + 1, side) for row, side in zip(rows, sides, strict=True)])
+    if attention_mask is not None:
+        given = [_row(row) for row in _rows("attention_mask", attention_mask)]
+        if [len(row) for row in given] != [len(row) for row in rows]:
+            raise DataError("attention_mask is of another shape than input_ids; give each token a 0 or a 1.")
+        mask = numpy.stack([numpy.pad(row, side) for row, side in zip(given, sides, strict=True)])
+    return ids, mask
+
+
+def _rows(name: str, given: Any) -> Any:
+    if isinstance(given, str) or (isinstance(given, list | tuple) and given and isinstance(given[0], str)):
+        raise DataError(f"{name} is text; its token ids are wanted: fp.load_tokenizer(model)([text])[0]['input_ids'].")
+    rows = given if isinstance(given, list | tuple | numpy.ndarray) else ops.to_numpy(given)
+    if len(rows) and not numpy.ndim(rows[0]) and not hasattr(rows[0], "__len__"):
+        raise DataError(f"{name} is one row; a batch of rows is wanted: [{name}].")
+    return rows
+
+
+def _row(given: Any) -> numpy.ndarray:
+    row = numpy.asarray(given if isinstance(given, list | tuple | numpy.ndarray) else ops.to_numpy(given))
+    if row.ndim != 1 or (row.size and row.dtype.kind not in "iub"):
+        raise DataError(f"A row of the shape {row.shape} and type {row.dtype} is none of token ids (whole numbers).")
+    return row.astype("int64")
 
 
 def generate_tokens(

@@ -6,7 +6,7 @@ from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
-from fastprompt.models.generation import check_options, generate_tokens, sample
+from fastprompt.models.generation import as_batch, check_options, generate_tokens, sample
 from fastprompt.models.indices import check_batch
 from fastprompt.models.lm_heads import make_lm_head
 from fastprompt.models.losses import class_loss
@@ -21,18 +21,16 @@ class IncrementalDecoder:
 
     Args:
         model: in evaluation mode.
-        like: any tensor on its device.
     """
 
-    def __init__(self, model: "LanguageModel", like: Any) -> None:
+    def __init__(self, model: "LanguageModel") -> None:
         self._model = model
-        self._like = like
         self._cache = model.backbone.new_cache()
 
     def __call__(self, ids: numpy.ndarray, mask: numpy.ndarray) -> numpy.ndarray:
         """The logits (B, vocab_size) of the token after the last of ids (B, T); mask (B, T): 1 for real tokens."""
         with ops.no_grad():
-            inputs = self._next_inputs(ops.tensor(ids, like=self._like), ops.tensor(mask, like=self._like))
+            inputs = self._next_inputs(self._model.tensor(ids), self._model.tensor(mask))
             states = self._model.backbone(**inputs, cache=self._cache)[-1]
             return ops.to_numpy(self._model.token_logits(ops.cast(states[:, -1], "float32")))
 
@@ -135,8 +133,9 @@ class LanguageModel(PromptModel):
         """Write what follows a batch, its prompt in place; the likeliest token each time, or a drawn one.
 
         Args:
-            input_ids: (B, T); attention_mask: (B, T), 1 for real tokens. A causal model's rows of unequal length are
-                padded in front.
+            input_ids: (B, T) token ids in a tensor, an array (`generate`'s own output, say) or lists, which may be of
+                unequal length and are then padded, a causal model's in front.
+            attention_mask: of the same lengths, 1 for real tokens; None: all of them are.
             max_new_tokens: how many tokens are written at most.
             do_sample: draw by `seed`, the same under every framework, from the logits over `temperature`: among the
                 `top_k` likeliest (0: all), and of those the fewest whose probabilities reach `top_p`.
@@ -150,13 +149,14 @@ class LanguageModel(PromptModel):
         Raises:
             ConfigError: there is no pad token for rows that may end one before another, an option cannot work, or there
                 is no room in the backbone's positions.
-            DataError: rows of a causal model are padded at the end.
+            DataError: input_ids are no rows of the vocabulary's tokens, the mask does not go with them, or rows of a
+                causal model are padded at the end.
         """
         settings = self._generation_settings()
         end = settings.get("eos_token_id") if eos_token_id is None else eos_token_id
         pad = settings.get("pad_token_id") if pad_token_id is None else pad_token_id
-        ids = ops.to_numpy(input_ids).astype("int64")
-        mask = numpy.ones_like(ids) if attention_mask is None else ops.to_numpy(attention_mask).astype("int64")
+        ids, mask = as_batch(input_ids, attention_mask, 0 if pad is None else pad, pad_in_front=bool(self.causal))
+        self.check_indices({"input_ids": ids})
         check_options(max_new_tokens, temperature, top_k, top_p)
         if len(ids) > 1 and end is not None and pad is None:
             raise ConfigError("The rows may end one before another, and the model has no pad token; give pad_token_id.")
@@ -168,7 +168,7 @@ class LanguageModel(PromptModel):
         was_training = self.training
         self.eval()
         try:
-            decoder, ids, mask = self._start(ids, mask, input_ids, max_new_tokens)
+            decoder, ids, mask = self._start(ids, mask, max_new_tokens)
             forced = self._forced_tokens(settings, max_new_tokens)
             ends = [] if end is None else numpy.atleast_1d(end)
             return generate_tokens(decoder, ids, mask, choose, max_new_tokens, ends, 0 if pad is None else pad, forced)
@@ -177,7 +177,7 @@ class LanguageModel(PromptModel):
                 self.train()
 
     def _start(
-        self, ids: numpy.ndarray, mask: numpy.ndarray, like: Any, max_new_tokens: int
+        self, ids: numpy.ndarray, mask: numpy.ndarray, max_new_tokens: int
     ) -> tuple[IncrementalDecoder, numpy.ndarray, numpy.ndarray]:
         """The decoder of a batch (B, T), and the tokens that it continues with their mask; refused without room."""
         raise NotImplementedError

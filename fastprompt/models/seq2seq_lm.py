@@ -16,10 +16,10 @@ import numpy
 class Seq2SeqDecoder(IncrementalDecoder):
     """Decodes the answer to a text (B, S), which the encoder reads once; mask (B, S): 1 for real tokens."""
 
-    def __init__(self, model: "LanguageModel", like: Any, ids: numpy.ndarray, mask: numpy.ndarray) -> None:
-        super().__init__(model, like)
+    def __init__(self, model: "LanguageModel", ids: numpy.ndarray, mask: numpy.ndarray) -> None:
+        super().__init__(model)
         with ops.no_grad():
-            self._inputs = model.backbone_inputs(ops.tensor(ids, like=like), ops.tensor(mask, like=like))
+            self._inputs = model.backbone_inputs(model.tensor(ids), model.tensor(mask))
 
     def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
         return {**self._inputs, "decoder_input_ids": ids}
@@ -105,11 +105,11 @@ class PromptForSeq2SeqLM(LanguageModel):
             )
 
     def _start(
-        self, ids: numpy.ndarray, mask: numpy.ndarray, like: Any, max_new_tokens: int
+        self, ids: numpy.ndarray, mask: numpy.ndarray, max_new_tokens: int
     ) -> tuple[Seq2SeqDecoder, numpy.ndarray, numpy.ndarray]:
         self._check_decoder_length(max_new_tokens)
         first = numpy.full((len(ids), 1), self._decoder_start_token_id, dtype="int64")
-        return Seq2SeqDecoder(self, like, ids, mask), first, numpy.ones_like(first)
+        return Seq2SeqDecoder(self, ids, mask), first, numpy.ones_like(first)
 
     def _forced_tokens(self, settings: dict[str, Any], max_new_tokens: int) -> dict[int, int]:
         """BART's first and last token, where its configuration asks for them."""

@@ -90,10 +90,10 @@ class SavedPrompt:
             backbone: where it lies, if not where the prompt's file says.
 
         Raises:
-            CheckpointError: it is not there, or has other weights than the prompt was tuned on.
+            CheckpointError: it is not there.
         """
         try:
-            checkpoint = Checkpoint(backbone or self.backbone_name)
+            return Checkpoint(backbone or self.backbone_name)
         except CheckpointError as error:
             if backbone is not None:
                 raise
@@ -101,8 +101,6 @@ class SavedPrompt:
                 f"The prompt {self.directory} was tuned on {self.backbone_name}, which is not there any more; say "
                 f"where its backbone lies now: --backbone DIR, or backbone=. ({error})"
             ) from error
-        self.check_backbone(checkpoint)
-        return checkpoint
 
 
 def is_prompt(directory: str | Path) -> bool:

@@ -42,12 +42,13 @@ SCHEDULES: dict[str, Callable[[int, int, int, Fraction], float]] = {
 
 
 class LearningRateSchedule(Callback):
-    """Sets the learning rate before every step, as a share of the optimizer's own.
+    """Sets the learning rate before every step. Groups of parameters keep the ratios of their rates: the largest gets
+    the schedule's, the others less in proportion.
 
     Args:
         name: "linear", "constant" or "exponential".
         warmup_ratio: the share of all steps over which it rises from 0.
-        learning_rate: the rate at a share of 1.
+        learning_rate: the rate at the schedule's height.
     """
 
     def __init__(self, learning_rate: float, name: str = "linear", warmup_ratio: float = 0.0) -> None:
@@ -60,12 +61,19 @@ class LearningRateSchedule(Callback):
         self.warmup_ratio = warmup_ratio
         self.learning_rate = learning_rate
         self.current = 0.0
+        self.ratios: list[list[float]] | None = None  # of each optimizer's groups
 
     def on_save_checkpoint(self, trainer: Any) -> dict[str, Any]:
-        return {"current": self.current}
+        return {"current": self.current, "ratios": self.ratios}
 
     def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
-        self.current = states["current"]
+        self.current, self.ratios = states["current"], states.get("ratios")  # the first checkpoints had none
+
+    def on_train_begin(self, trainer: Any) -> None:
+        if self.ratios is None:
+            rates = [optim.learning_rates(optimizer) for optimizer in trainer.driver.optimizers]
+            largest = max(rate for own in rates for rate in own) or 1.0
+            self.ratios = [[rate / largest for rate in own] for own in rates]
 
     def on_before_optimizers_step(self, trainer: Any, optimizers: Any) -> None:
         every = trainer.accumulation_steps
@@ -74,8 +82,8 @@ class LearningRateSchedule(Callback):
         per_epoch = Fraction(trainer.num_batches_per_epoch, every)
         share = SCHEDULES[self.name](step, total, round(total * self.warmup_ratio), per_epoch)
         self.current = self.learning_rate * share
-        for optimizer in trainer.driver.optimizers:
-            optim.set_learning_rate(optimizer, self.current)
+        for optimizer, ratios in zip(trainer.driver.optimizers, self.ratios, strict=True):
+            optim.set_learning_rate(optimizer, self.current, ratios)
 
 
 class ClipGradients(Callback):
