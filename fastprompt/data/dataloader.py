@@ -4,10 +4,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from fastprompt.data.encoding import IGNORE_INDEX, Encodable, encode
+from fastprompt.data.encoding import IGNORE_INDEX, encode
+from fastprompt.data.given import as_examples, as_tokenizer
 from fastprompt.errors import ConfigError
 from fastprompt.methods.checks import whole_number
-from fastprompt.pretrained.tokenizer import Tokenizer
 
 import numpy
 
@@ -70,8 +70,8 @@ class Indexed(Protocol):
 
 
 def make_dataloader(
-    data: Encodable,
-    tokenizer: Tokenizer,
+    data: Any,
+    tokenizer: Any,
     *,
     batch_size: int = 32,
     shuffle: bool = False,
@@ -83,6 +83,10 @@ def make_dataloader(
     """A fastNLP dataloader of this process's framework; the same batches in the same order under each.
 
     Args:
+        data: examples of `fastprompt.data.examples`; or texts and labels in a `datasets.Dataset`, a fastNLP `DataSet`,
+            a pandas `DataFrame`, a dict of columns, or a list of dicts or of (text, label): see
+            `fastprompt.data.given.as_examples`.
+        tokenizer: `fp.load_tokenizer`'s, a model's folder, or transformers' tokenizer of one.
         shuffle: mix anew in every epoch, by `seed`.
         max_length: cut texts to so many tokens.
         notes: gets a line about what is cut or left out; None: each line is a warning.
@@ -100,6 +104,9 @@ def make_dataloader(
     if max_length < 3:
         raise ConfigError(f"max_seq_length is {max_length}; it leaves no room between the special tokens.")
     found: list[str] = []
+    regression = getattr(model, "problem_type", None) == "regression"
+    data = as_examples(data, getattr(model, "label_names", None), regression)
+    tokenizer = as_tokenizer(tokenizer)
     examples = encode(data, tokenizer, max_length, found)
     if notes is None:
         for note in found:

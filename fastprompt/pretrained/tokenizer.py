@@ -183,6 +183,10 @@ class Tokenizer:
             for text, e in zip(texts, encoded, strict=True)
         ]
 
+    def vocabulary(self) -> dict[str, int]:
+        """Token -> id, added tokens included."""
+        return self._fast.get_vocab()
+
     def special_tokens_of_pair(self) -> int:
         """How many special tokens a pair of texts gets."""
         return self._fast.num_special_tokens_to_add(is_pair=True)
