@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/.ready
 
-.PHONY: demo test test-torch test-torch-1 test-torch-2 test-torch-3 test-paddle test-jittor test-parity lint setup
+.PHONY: demo test test-torch test-torch-1 test-torch-2 test-torch-3 test-paddle test-jittor test-parity test-environments lint setup
 
 setup: $(READY)
 
@@ -49,3 +49,7 @@ test-jittor: $(READY)
 
 test-parity: $(READY)
 	FASTNLP_BACKEND=torch .venv/bin/python -m pytest -m matrix
+
+# Fresh environments on several Pythons, without constraints.txt; downloads gigabytes and takes long, so CI leaves it out.
+test-environments: $(READY)
+	.venv/bin/python tests/check_environments.py $(or $(FOLDER),$(shell mktemp -d)) $(if $(ONLY),--only $(ONLY))
