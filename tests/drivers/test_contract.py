@@ -128,7 +128,7 @@ def test_a_driver_has_what_it_declares_and_refuses_the_rest():
 
 @pytest.mark.once
 def test_launchers_and_line_styles_are_distinct():
-    launchers, lines = ([getattr(declaration(name), part) for name in BACKENDS] for part in ("launcher", "line"))
+    launchers, lines = ([getattr(declaration(name), part) for name in BACKENDS] for part in ("launcher", "line_style"))
     for found in (
         *([x.rank for x in launchers], [x.command for x in launchers]),
         *([x.light for x in lines], [x.dark for x in lines], [x.dashes for x in lines]),
