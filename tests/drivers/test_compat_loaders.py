@@ -116,3 +116,14 @@ def test_paddle_fluid_names_answer_at_run_time():
     PaddleDriver.worker_init_function(0)  # paddle.fluid.core.default_cpu_generator
     np.random.set_state(state)
     assert "paddle.fluid" in sys.modules
+
+
+def test_a_checkpoints_refusal_advises_samplers_only_where_the_loader_takes_some():
+    import inspect
+
+    from fastprompt.framework import backend, driver
+
+    kind = getattr(fastNLP, f"{backend().capitalize()}DataLoader")
+    takes = {"sampler", "batch_sampler"} & set(inspect.signature(kind.__init__).parameters)
+    assert ("Sampler" in driver.Driver.loaders) == bool(takes)
+    assert "fastprompt.make_dataloader" in driver.Driver.loaders
