@@ -17,8 +17,8 @@ SPLIT_NAMES = {
     "test": ("test",),
 }
 _LONGEST_FIELD = 131_072  # characters; Python's csv has the same limit
-# The fields of a file with tabs in which every quote is CSV's: around a whole field, or doubled within one.
-_QUOTED_TSV = re.compile(r'(?:(?:"(?:[^"]|"")*+"|[^"\t\n]*+)[\t\n])*+(?:"(?:[^"]|"")*+"|[^"\t\n]*+)')
+# A field of a file with tabs whose quotes are CSV's: around the whole field, doubled within it.
+_TSV_FIELD = re.compile(r'"[^"]*(?:""[^"]*)*"|[^"\t\n]*')
 
 
 def listed(folder: Path) -> list[Path]:
@@ -199,7 +199,16 @@ def has_csv_quotes(path: Path) -> bool:
         return False
     # Where every line is a row, no field holds a line end: quotes then open and close in one line.
     rows = lines if len({line.count("\t") for line in lines if line}) == 1 else ["\n".join(lines)]
-    return all(map(_QUOTED_TSV.fullmatch, rows))
+    return all(map(_quotes_are_csvs, rows))
+
+
+def _quotes_are_csvs(text: str) -> bool:
+    end = -1
+    while end < len(text):
+        end = _TSV_FIELD.match(text, end + 1).end()
+        if text[end : end + 1] not in ("\t", "\n", ""):
+            return False
+    return True
 
 
 def check_columns(source: str | Path, required: Sequence[str], found: list[str]) -> None:
