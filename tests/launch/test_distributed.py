@@ -258,6 +258,8 @@ def second_of_two(monkeypatch):
     """This process is the second of two; what it hands to all-reduce is recorded, and the first hands in none."""
     for name, value in zip(LAUNCHERS[fp.backend()], ("1", "2", "1"), strict=True):
         monkeypatch.setenv(name, value)
+    for name in fp.framework.declaration(fp.backend()).launcher.meeting:
+        monkeypatch.setenv(name, "127.0.0.1")
     collective, handed_in = fp.framework.collective, []
     monkeypatch.setattr(collective, "join", lambda device: None)
     monkeypatch.setattr(collective, "barrier", lambda: None)
