@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from importlib import metadata
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -22,8 +21,6 @@ from typing import Any
 from fastprompt.drivers.common.accumulation import step_with_every_batch
 from fastprompt.errors import BackendError
 from fastprompt.framework import BACKENDS, backend, on_choice
-
-from packaging.version import Version
 
 _PATCHED = "_fastprompt_patched"  # set on a fastNLP module whose patch is in place
 
@@ -149,6 +146,10 @@ _ASK_PKG_RESOURCES = (
 def _pkg_resources() -> Iterator[None]:
     """Stand in for setuptools' pkg_resources, which setuptools dropped in version 82 and warned of before, while a
     module imports the three names of it that fastNLP takes. Can go when fastNLP asks importlib.metadata."""
+    from importlib import metadata
+
+    from packaging.version import Version
+
     stand_in: Any = ModuleType("pkg_resources")
     stand_in.parse_version = Version
     stand_in.DistributionNotFound = metadata.PackageNotFoundError
