@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO
 
 from fastprompt.commands.processes import run_in_several
@@ -48,9 +49,6 @@ class _CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
-_SHARED = ("train", "evaluate")  # what several processes do together
-
-
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastprompt", description="Prompt-based tuning under PyTorch, PaddlePaddle and Jittor."
@@ -76,15 +74,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str] | None) -> int:
     arguments = vars(make_parser().parse_args(argv))
-    command = arguments.pop("command")
-    if command not in _SHARED and not is_first():
+    name = arguments.pop("command")
+    command = _COMMANDS[name]
+    if not command.by_all and not is_first():
         here = world()
-        print(f"fastprompt: rank 0 of the {here.size} processes does {command}, not rank {here.rank}.", file=sys.stderr)
+        print(f"fastprompt: rank 0 of the {here.size} processes does {name}, not rank {here.rank}.", file=sys.stderr)
         return 0
     results = _claim_standard_output()
     try:
         with nullcontext() if is_first() else redirect_stderr(Path(os.devnull).open("w")):
-            return _COMMANDS[command].run(arguments, results)
+            return command.run(arguments, results)
     except LostProcess as error:
         print(f"fastprompt: {error}", file=sys.stderr)
         return local.LOST
@@ -157,63 +156,64 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "jsonl"), default="table")
 
 
-def _add_parity_options(parser: argparse.ArgumentParser) -> None:
-    from fastprompt.compare.commands import add_parity_arguments
+def _compare_module() -> ModuleType:
+    from fastprompt.compare import commands
 
-    add_parity_arguments(parser)
-
-
-def _parity(arguments: dict[str, Any], results: TextIO) -> int:
-    from fastprompt.compare.commands import run_parity
-
-    return run_parity(arguments, results)
+    return commands
 
 
-def _add_compare_options(parser: argparse.ArgumentParser) -> None:
-    from fastprompt.compare.commands import add_compare_arguments
-
-    add_compare_arguments(parser)
-
-
-def _compare(arguments: dict[str, Any], results: TextIO) -> int:
-    from fastprompt.compare.commands import run_compare
-
-    return run_compare(arguments, results)
-
-
-def _add_convert_options(parser: argparse.ArgumentParser) -> None:
+def _convert_module() -> ModuleType:
     from fastprompt.commands import convert
 
-    convert.add_arguments(parser)
+    return convert
 
 
-def _convert(arguments: dict[str, Any], results: TextIO) -> int:
-    from fastprompt.commands import convert
-
-    return convert.main(arguments, results)
-
-
-def _doctor(arguments: dict[str, Any], results: TextIO) -> int:
+def _doctor_module() -> ModuleType:
     from fastprompt.commands import doctor
 
-    return doctor.main(results)
+    return doctor
 
 
 @dataclass(frozen=True)
 class _Command:
+    """A command of the command line.
+
+    Attributes:
+        by_all: whether several processes carry it out together; else the first does, alone.
+    """
+
     help: str
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[dict[str, Any], TextIO], int]
+    by_all: bool = False
 
 
 _COMMANDS = {
-    "train": _Command("tune a prompt and evaluate it", add_arguments, _train),
-    "evaluate": _Command("a saved prompt's metrics", partial(add_arguments, names=_EVALUATE_OPTIONS), _evaluate),
+    "train": _Command("tune a prompt and evaluate it", add_arguments, _train, by_all=True),
+    "evaluate": _Command(
+        "a saved prompt's metrics", partial(add_arguments, names=_EVALUATE_OPTIONS), _evaluate, by_all=True
+    ),
     "predict": _Command("a saved prompt's answers to lines of input", _add_predict_options, _predict),
-    "parity": _Command("compare a prompt under every framework with the stock model", _add_parity_options, _parity),
-    "compare": _Command("train under every framework and report", _add_compare_options, _compare),
-    "convert": _Command("a prompt from another tool's form, or to it", _add_convert_options, _convert),
-    "doctor": _Command("what is installed, and what works here", lambda parser: None, _doctor),
+    "parity": _Command(
+        "compare a prompt under every framework with the stock model",
+        lambda parser: _compare_module().add_parity_arguments(parser),
+        lambda arguments, results: _compare_module().run_parity(arguments, results),
+    ),
+    "compare": _Command(
+        "train under every framework and report",
+        lambda parser: _compare_module().add_compare_arguments(parser),
+        lambda arguments, results: _compare_module().run_compare(arguments, results),
+    ),
+    "convert": _Command(
+        "a prompt from another tool's form, or to it",
+        lambda parser: _convert_module().add_arguments(parser),
+        lambda arguments, results: _convert_module().main(arguments, results),
+    ),
+    "doctor": _Command(
+        "what is installed, and what works here",
+        lambda parser: None,
+        lambda arguments, results: _doctor_module().main(results),
+    ),
 }
 
 
