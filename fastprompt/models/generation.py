@@ -37,13 +37,12 @@ def as_batch(input_ids: Any, attention_mask: Any, pad: int, pad_in_front: bool) 
     width = max(map(len, rows))
     sides = [(width - len(row), 0) if pad_in_front else (0, width - len(row)) for row in rows]
     ids = numpy.stack([numpy.pad(row, side, constant_values=pad) for row, side in zip(rows, sides, strict=True)])
-    mask = numpy.stack([numpy.pad(row * 0 + 1, side) for row, side in zip(rows, sides, strict=True)])
+    seen = [numpy.ones_like(row) for row in rows]
     if attention_mask is not None:
-        given = [_row(row) for row in _rows("attention_mask", attention_mask)]
-        if [len(row) for row in given] != [len(row) for row in rows]:
-            raise DataError("attention_mask is of another shape than input_ids; give each token a 0 or a 1.")
-        mask = numpy.stack([numpy.pad(row, side) for row, side in zip(given, sides, strict=True)])
-    return ids, mask
+        seen = [_row(row) for row in _rows("attention_mask", attention_mask)]
+    if [len(row) for row in seen] != [len(row) for row in rows]:
+        raise DataError("attention_mask is of another shape than input_ids; give each token a 0 or a 1.")
+    return ids, numpy.stack([numpy.pad(row, side) for row, side in zip(seen, sides, strict=True)])
 
 
 def _rows(name: str, given: Any) -> Any:
