@@ -80,8 +80,8 @@ class LearningRateSchedule(Callback):
         total = total_steps(trainer)
         step = trainer.global_forward_batches // every
         per_epoch = Fraction(trainer.num_batches_per_epoch, every)
-        share = SCHEDULES[self.name](step, total, round(total * self.warmup_ratio), per_epoch)
-        self.current = self.learning_rate * share
+        height = SCHEDULES[self.name](step, total, round(total * self.warmup_ratio), per_epoch)
+        self.current = self.learning_rate * height
         for optimizer, ratios in zip(trainer.driver.optimizers, self.ratios, strict=True):
             optim.set_learning_rate(optimizer, self.current, ratios)
 
