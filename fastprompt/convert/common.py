@@ -6,7 +6,8 @@ from typing import Any
 
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.methods.base import MethodConfig
-from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.methods.checks import numbered_labels
+from fastprompt.pretrained.checkpoint import Checkpoint, first_file
 from fastprompt.pretrained.geometry import geometry
 from fastprompt.pretrained.tensor_files import read_tensors
 from fastprompt.saving.prompt_file import SavedPrompt
@@ -44,7 +45,7 @@ def read_weights(source: Path, *names: str) -> tuple[Path, dict[str, numpy.ndarr
     Raises:
         CheckpointError: there is none, or it cannot be read.
     """
-    path = next((source / name for name in names if (source / name).exists()), None)
+    path = first_file(source, names)
     if path is None:
         raise CheckpointError(f"{source} has neither {' nor '.join(names)}.")
     return path, read_tensors(path)
@@ -72,7 +73,7 @@ def label_names(checkpoint: Checkpoint, count: int, settings: Mapping[str, Any] 
         names = config.get("id2label") or {}
         if len(names) == count and set(names) == {str(index) for index in range(count)}:
             return [names[str(index)] for index in range(count)]
-    return [f"LABEL_{index}" for index in range(count)]
+    return numbered_labels(count)
 
 
 def _head_names(checkpoint: Checkpoint, path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from fastprompt.data.encoding import Encodable
 from fastprompt.data.examples import LabelledTexts
 from fastprompt.errors import CheckpointError, DataError
-from fastprompt.methods.checks import plain
+from fastprompt.methods.checks import numbered_labels, plain
 from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
 
 # the columns of a text alone, or of a text and its pair; GLUE's and SuperGLUE's names among them
@@ -130,4 +130,4 @@ def _looked_up(values: list[Any], names: Sequence[str] | None) -> list[int]:
 
 def _numbered(values: list[Any]) -> list[str]:
     count = max((value for value in values if isinstance(value, int)), default=0) + 1
-    return [f"LABEL_{place}" for place in range(max(count, 2))]
+    return numbered_labels(max(count, 2))

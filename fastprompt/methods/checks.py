@@ -80,6 +80,11 @@ def label_names(names: Any) -> list[str]:
     return made
 
 
+def numbered_labels(count: int) -> list[str]:
+    """The names of classes that have none, as transformers gives them."""
+    return [f"LABEL_{index}" for index in range(count)]
+
+
 def _in_order(names: dict[Any, Any]) -> list[Any]:
     """The names of a dict index -> name, or name -> index."""
     found = []

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from fastprompt.errors import ConfigError
+from fastprompt.methods.checks import numbered_labels
 
 CLASSES, LABELS, NUMBERS = PROBLEM_TYPES = (
     "single_label_classification",
@@ -46,7 +47,7 @@ def label_names_of(num_labels: int | None, label_names: list[str] | None, defaul
     if num_labels is None:
         num_labels = len(label_names) if label_names else default
     if label_names is None:
-        label_names = [f"LABEL_{i}" for i in range(num_labels)]
+        label_names = numbered_labels(num_labels)
     if len(label_names) != num_labels:
         raise ConfigError(f"num_labels is {num_labels}, but there are {len(label_names)} label names.")
     return list(label_names)

@@ -5,7 +5,7 @@ Nothing in a checkpoint is executed: of pickled weights (pytorch_model.bin) the 
 
 import hashlib
 import json
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def weights_in(directory: Path) -> Path | None:
     """A model folder's weights, or the index of their shards: of several the one that transformers takes."""
-    names = (name for weights in _WEIGHTS for name in (weights, f"{weights}.index.json"))
+    return first_file(directory, [name for weights in _WEIGHTS for name in (weights, f"{weights}.index.json")])
+
+
+def first_file(directory: Path, names: Sequence[str]) -> Path | None:
+    """The first of these files that a folder has."""
     return next((directory / name for name in names if (directory / name).exists()), None)
 
 
