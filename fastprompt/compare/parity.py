@@ -12,7 +12,8 @@ from typing import Any
 
 from fastprompt.compare.budgets import Difference, differences
 from fastprompt.compare.measure import Job, write_batches, write_jobs
-from fastprompt.data.dataloader import PadBatch, encode
+from fastprompt.data.dataloader import PadBatch
+from fastprompt.data.encoding import encode
 from fastprompt.data.readers.sst2 import LabelledTexts, load_reviews
 from fastprompt.errors import BackendError, ConfigError
 from fastprompt.framework import BACKENDS, frameworks_with, is_installed

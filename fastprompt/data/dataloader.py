@@ -4,8 +4,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from fastprompt.data.encoding import IGNORE_INDEX, encode
+from fastprompt.data.encoding import IGNORE_INDEX, encode_packed
 from fastprompt.data.given import as_examples, as_tokenizer
+from fastprompt.data.packed import CHUNK, is_list
 from fastprompt.errors import ConfigError
 from fastprompt.methods.checks import whole_number
 
@@ -32,23 +33,18 @@ class PadBatch:
 
     def _column(self, name: str, values: list[Any]) -> numpy.ndarray:
         first = values[0]
-        if not isinstance(first, list | numpy.ndarray):
+        if not is_list(first):
             return numpy.array(values, dtype="float32" if isinstance(first, float) else "int64")
         flat = _padded([row for value in values for row in _choices(value)], self.fill[name])
         return flat.reshape(len(values), -1, flat.shape[-1]) if _is_nested(first) else flat
 
 
 def _is_nested(value: Sequence[Any]) -> bool:
-    return isinstance(value[0], list)
+    return is_list(value[0])
 
 
 def _choices(value: Sequence[Any]) -> Sequence[Any]:
     return value if _is_nested(value) else [value]
-
-
-def _counted(labels: Any) -> int:
-    """How many of an example's labels the loss is over."""
-    return sum(label != IGNORE_INDEX for label in labels) if isinstance(labels, list) else 1
 
 
 def _padded(rows: list[Sequence[int]], fill: int) -> numpy.ndarray:
@@ -57,9 +53,6 @@ def _padded(rows: list[Sequence[int]], fill: int) -> numpy.ndarray:
     for target, row in zip(made, rows, strict=True):
         target[: len(row)] = row
     return made
-
-
-_CHUNK = 1024  # examples whose indices are checked together
 
 
 class Indexed(Protocol):
@@ -107,7 +100,7 @@ def make_dataloader(
     regression = getattr(model, "problem_type", None) == "regression"
     data = as_examples(data, getattr(model, "label_names", None), regression)
     tokenizer = as_tokenizer(tokenizer)
-    examples = encode(data, tokenizer, max_length, found)
+    rows = encode_packed(data, tokenizer, max_length, found)
     if notes is None:
         for note in found:
             warnings.warn(note, stacklevel=2)
@@ -115,11 +108,9 @@ def make_dataloader(
         notes += found
     pad = PadBatch(tokenizer.pad_token_id)
     if model is not None:
-        for start in range(0, len(examples), _CHUNK):
-            model.check_indices(pad(examples[start : start + _CHUNK]))
-    lengths = [max(map(len, _choices(example["input_ids"]))) for example in examples]
-    counts = [_counted(example.get("labels")) for example in examples]
-    sampler = LengthGroupedBatchSampler(lengths, batch_size, shuffle, seed, counts)
-    made = loader.make_dataloader(examples, sampler, pad)
+        for start in range(0, len(rows), CHUNK):
+            model.check_indices(pad([rows[place] for place in range(start, min(start + CHUNK, len(rows)))]))
+    sampler = LengthGroupedBatchSampler(rows.lengths, batch_size, shuffle, seed, rows.label_counts(IGNORE_INDEX))
+    made = loader.make_dataloader(rows, sampler, pad)
     made.text_settings = {"max_seq_length": max_length, **data.text_settings}  # a model that trains on it stores them
     return made

@@ -1,6 +1,6 @@
 """Examples -> rows of token ids, one a model's input, for each kind of task."""
 
-from collections.abc import Collection
+from collections.abc import Iterator
 from functools import singledispatch
 from typing import Any
 
@@ -13,6 +13,7 @@ from fastprompt.data.examples import (
     TaggedTokens,
     TextToText,
 )
+from fastprompt.data.packed import CHUNK, PackedRows, in_chunks
 from fastprompt.data.squad_windows import SquadWindows
 from fastprompt.errors import DataError
 from fastprompt.pretrained.tokenizer import Tokenizer
@@ -22,7 +23,6 @@ IGNORE_INDEX = -100  # the label of what does not count, as in torch and transfo
 READ = -1  # in "unread_tags": this word has a token, whose label is its tag
 
 
-@singledispatch
 def encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None) -> list[dict[str, Any]]:
     """One row per example: "input_ids" and "token_type_ids", cut to `max_length` tokens, and what is learnt.
 
@@ -38,130 +38,152 @@ def encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str] | 
     Args:
         notes: gets a line about what is cut or left out.
     """
+    rows = list(_encode(data, tokenizer, max_length, [] if notes is None else notes))
+    if isinstance(data, TaggedTokens) and all(tag == READ for row in rows for tag in row["unread_tags"]):
+        return [{name: value for name, value in row.items() if name != "unread_tags"} for row in rows]
+    return rows
+
+
+def encode_packed(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> PackedRows:
+    """The rows of `encode`, packed a chunk at a time."""
+    chunks = list(in_chunks(_encode(data, tokenizer, max_length, notes)))
+    if isinstance(data, TaggedTokens) and all((chunk["unread_tags"].values == READ).all() for chunk in chunks):
+        chunks = [{name: column for name, column in chunk.items() if name != "unread_tags"} for chunk in chunks]
+    return PackedRows(chunks)
+
+
+@singledispatch
+def _encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
+    """The rows of `encode` one by one, those of `TaggedTokens` always with "unread_tags"; `notes` after the last."""
     raise TypeError(f"{type(data).__name__} is no data set.")
 
 
-def _note_cuts(notes: list[str] | None, cut: Collection[int], count: int, what: str, max_length: int) -> None:
-    if cut and notes is not None:
-        notes.append(f"{len(cut)} of {count} {what} are cut to {max_length} tokens (max_seq_length).")
+def _parts(count: int) -> Iterator[slice]:
+    """Slices of examples to be tokenised together; an encoding takes far more memory than its ids."""
+    return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
 
 
-@encode.register
-def _texts(
-    data: LabelledTexts, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
-) -> list[dict[str, Any]]:
+def _note_cuts(notes: list[str], cut: int, count: int, what: str, max_length: int) -> None:
+    if cut:
+        notes.append(f"{cut} of {count} {what} are cut to {max_length} tokens (max_seq_length).")
+
+
+@_encode.register
+def _texts(data: LabelledTexts, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
     cut: list[int] = []
-    rows = tokenizer(data.texts, data.pairs, max_length, cut)
-    _note_cuts(notes, cut, len(data), "texts" if data.pairs is None else "pairs of texts", max_length)
     kind = float if data.label_names is None else int
-    rows = [{**row, "labels": kind(label)} for row, label in zip(rows, data.labels, strict=True)]
-    if data.groups is not None:
-        rows = [{**row, "groups": group} for row, group in zip(rows, data.groups, strict=True)]
-    return rows
+    for part in _parts(len(data)):
+        rows = tokenizer(data.texts[part], None if data.pairs is None else data.pairs[part], max_length, cut)
+        groups = [{}] * len(rows) if data.groups is None else [{"groups": group} for group in data.groups[part]]
+        for row, label, group in zip(rows, data.labels[part], groups, strict=True):
+            yield {**row, "labels": kind(label), **group}
+    _note_cuts(notes, len(cut), len(data), "texts" if data.pairs is None else "pairs of texts", max_length)
 
 
-@encode.register
-def _blanks(
-    data: ClozeTexts, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
-) -> list[dict[str, Any]]:
+@_encode.register
+def _blanks(data: ClozeTexts, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
     cut: list[int] = []
-    rows = Template(data.template).lay_out(data.texts, tokenizer, max_length, data.causal, cut)
-    _note_cuts(notes, cut, len(data), "texts in the template", max_length)
-    return [{**row, "labels": label} for row, label in zip(rows, data.labels, strict=True)]
+    template = Template(data.template)
+    for part in _parts(len(data)):
+        rows = template.lay_out(data.texts[part], tokenizer, max_length, data.causal, cut)
+        yield from ({**row, "labels": label} for row, label in zip(rows, data.labels[part], strict=True))
+    _note_cuts(notes, len(cut), len(data), "texts in the template", max_length)
 
 
-@encode.register
+@_encode.register
 def _choices(
-    data: MultipleChoices, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
-) -> list[dict[str, Any]]:
-    texts, pairs = zip(*(choice for choices in data.choices for choice in choices), strict=True)
-    cut: list[int] = []
-    flat = iter(tokenizer(texts, pairs, max_length, cut))
-    _note_cuts(notes, {place // data.num_choices for place in cut}, len(data), "examples with choices", max_length)
-    rows = []
-    for label in data.labels:
-        choices = [next(flat) for _ in range(data.num_choices)]
-        rows.append({name: [choice[name] for choice in choices] for name in choices[0]} | {"labels": label})
-    return rows
+    data: MultipleChoices, tokenizer: Tokenizer, max_length: int, notes: list[str]
+) -> Iterator[dict[str, Any]]:
+    cut = 0
+    for part in _parts(len(data)):
+        texts, pairs = zip(*(choice for choices in data.choices[part] for choice in choices), strict=True)
+        places: list[int] = []
+        flat = iter(tokenizer(texts, pairs, max_length, places))
+        cut += len({place // data.num_choices for place in places})
+        for label in data.labels[part]:
+            choices = [next(flat) for _ in range(data.num_choices)]
+            yield {name: [choice[name] for choice in choices] for name in choices[0]} | {"labels": label}
+    _note_cuts(notes, cut, len(data), "examples with choices", max_length)
 
 
-@encode.register
-def _tokens(
-    data: TaggedTokens, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
-) -> list[dict[str, Any]]:
-    rows, unread, cut, empty = [], [], 0, 0
-    for row, tags in zip(tokenizer.words(data.tokens, data.pairs, max_length), data.tags, strict=True):
-        words = enumerate(row["word_ids"])
-        first = {word: position for position, word in reversed(list(words)) if word is not None}
-        labels = [IGNORE_INDEX] * len(row["input_ids"])
-        for word, position in first.items():
-            labels[position] = tags[word]
-        rows.append({**{name: row[name] for name in ("input_ids", "token_type_ids")}, "labels": labels})
-        unread.append([READ if word in first else tag for word, tag in enumerate(tags)])
-        behind = len(tags) - 1 - max(first, default=-1) if row["cut"] else 0
-        cut += behind
-        empty += len(tags) - len(first) - behind
-    if not cut + empty:
-        return rows
-    if notes is not None:
+@_encode.register
+def _tokens(data: TaggedTokens, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
+    cut = empty = sentences = 0
+    for part in _parts(len(data)):
+        pairs = None if data.pairs is None else data.pairs[part]
+        encoded = tokenizer.words(data.tokens[part], pairs, max_length)
+        for row, tags in zip(encoded, data.tags[part], strict=True):
+            words = enumerate(row["word_ids"])
+            first = {word: position for position, word in reversed(list(words)) if word is not None}
+            labels = [IGNORE_INDEX] * len(row["input_ids"])
+            for word, position in first.items():
+                labels[position] = tags[word]
+            unread = [READ if word in first else tag for word, tag in enumerate(tags)]
+            yield {
+                **{name: row[name] for name in ("input_ids", "token_type_ids")},
+                "labels": labels,
+                "unread_tags": unread,
+            }
+            behind = len(tags) - 1 - max(first, default=-1) if row["cut"] else 0
+            cut += behind
+            empty += len(tags) - len(first) - behind
+            sentences += len(first) < len(tags)
+    if cut + empty:
         reasons = [f"{cut} are cut off after {max_length} tokens (max_seq_length)"] * bool(cut)
         reasons += [f"{empty} have no token of this vocabulary"] * bool(empty)
-        count = sum(tag != READ for tags in unread for tag in tags)
-        sentences = sum(any(tag != READ for tag in tags) for tags in unread)
         notes.append(
-            f"{count} words of {sentences} in {len(data)} sentences are not read ({', '.join(reasons)}); "
+            f"{cut + empty} words of {sentences} in {len(data)} sentences are not read ({', '.join(reasons)}); "
             f"they are not learnt and get no tag, and entity_f1 takes O as their prediction."
         )
-    return [{**row, "unread_tags": tags} for row, tags in zip(rows, unread, strict=True)]
 
 
-@encode.register
-def _windows(
-    data: SquadWindows, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
-) -> list[dict[str, Any]]:
-    if notes is not None:
-        notes += data.notes
-    return data.rows()
+@_encode.register
+def _windows(data: SquadWindows, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
+    yield from data.rows()
+    notes += data.notes
 
 
-@encode.register
+@_encode.register
 def _instructions(
-    data: Instructions, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
-) -> list[dict[str, Any]]:
-    rows, cut, lost = [], 0, 0
+    data: Instructions, tokenizer: Tokenizer, max_length: int, notes: list[str]
+) -> Iterator[dict[str, Any]]:
+    cut = lost = 0
     start, _ = tokenizer.special_tokens_around()
-    for asked, answer in zip(tokenizer.plain(data.written()), tokenizer.plain(data.outputs), strict=True):
-        asked, answer = start + asked, [*answer, tokenizer.eos_token_id]
-        cut += len(asked) < max_length < len(asked) + len(answer)
-        lost += len(asked) >= max_length
-        if len(asked) < max_length:
-            ids, labels = asked + answer, [IGNORE_INDEX] * len(asked) + answer
-            rows.append({"input_ids": ids[:max_length], "labels": labels[:max_length]})
-    if (cut or lost) and notes is not None:
+    for part in _parts(len(data)):
+        written, outputs = data.written(part), data.outputs[part]
+        for asked, answer in zip(tokenizer.plain(written), tokenizer.plain(outputs), strict=True):
+            asked, answer = start + asked, [*answer, tokenizer.eos_token_id]
+            cut += len(asked) < max_length < len(asked) + len(answer)
+            lost += len(asked) >= max_length
+            if len(asked) < max_length:
+                ids, labels = asked + answer, [IGNORE_INDEX] * len(asked) + answer
+                yield {"input_ids": ids[:max_length], "labels": labels[:max_length]}
+    if cut or lost:
         notes.append(
             f"Of {len(data)} answers {cut} are cut at {max_length} tokens (max_seq_length); {lost} are left out, whose "
             f"instructions alone are as long."
         )
-    if not rows:
+    if lost == len(data):
         raise DataError(f"No instruction is shorter than {max_length} tokens; raise max_seq_length.")
-    return rows
 
 
-@encode.register
+@_encode.register
 def _text_to_text(
-    data: TextToText, tokenizer: Tokenizer, max_length: int, notes: list[str] | None = None
-) -> list[dict[str, Any]]:
+    data: TextToText, tokenizer: Tokenizer, max_length: int, notes: list[str]
+) -> Iterator[dict[str, Any]]:
     start, end = tokenizer.special_tokens_around()
     room = max_length - len(start) - len(end)
-    texts = tokenizer.plain(data.texts)
-    outputs = [[*start, *output, tokenizer.eos_token_id] for output in tokenizer.plain(data.outputs)]
-    cut = sum(len(text) > room for text in texts)
-    cut_outputs = sum(len(output) > max_length for output in outputs)
-    if (cut or cut_outputs) and notes is not None:
+    cut = cut_outputs = 0
+    for part in _parts(len(data)):
+        texts, outputs = tokenizer.plain(data.texts[part]), tokenizer.plain(data.outputs[part])
+        for text, output in zip(texts, outputs, strict=True):
+            written = [*start, *output, tokenizer.eos_token_id]
+            cut += len(text) > room
+            cut_outputs += len(written) > max_length
+            asked = start + text[:room] + end or [tokenizer.empty_token_id]
+            yield {"input_ids": asked, "labels": written[:max_length]}
+    if cut or cut_outputs:
         notes.append(
             f"Of {len(data)} texts {cut} are cut at {max_length} tokens (max_seq_length), and {cut_outputs} of their "
             f"outputs."
         )
-    asked = [start + text[:room] + end or [tokenizer.empty_token_id] for text in texts]
-    pairs = zip(asked, outputs, strict=True)
-    return [{"input_ids": ids, "labels": output[:max_length]} for ids, output in pairs]

@@ -238,9 +238,9 @@ class Instructions(Selectable):
     def text_settings(self) -> dict[str, Any]:
         return {"chat_template": self.template}
 
-    def written(self) -> list[str]:
-        """What stands before each answer."""
-        pairs = zip(self.instructions, self.contexts, strict=True)
+    def written(self, part: slice = slice(None)) -> list[str]:
+        """What stands before each answer of `part`."""
+        pairs = zip(self.instructions[part], self.contexts[part], strict=True)
         return [write_instruction(self.template, instruction, context) for instruction, context in pairs]
 
     def as_text_to_text(self) -> "TextToText":

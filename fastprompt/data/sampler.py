@@ -74,7 +74,7 @@ class LengthGroupedBatchSampler(ReproducibleBatchSampler):
         self.consumed = consumed  # batches of this epoch already handed out
         self._start = consumed  # where the next iteration begins: after those, once, after a resume
 
-    def _batches(self) -> list[list[int]]:
+    def _batches(self) -> list[numpy.ndarray]:
         order = numpy.arange(len(self.lengths))
         if not self.shuffle:
             return self._cut(order[numpy.argsort(self.lengths, kind="stable")])
@@ -87,15 +87,16 @@ class LengthGroupedBatchSampler(ReproducibleBatchSampler):
         generator.shuffle(batches)
         return batches
 
-    def _cut(self, order: numpy.ndarray) -> list[list[int]]:
-        return [order[start : start + self._whole].tolist() for start in range(0, len(order), self._whole)]
+    def _cut(self, order: numpy.ndarray) -> list[numpy.ndarray]:
+        return [order[start : start + self._whole] for start in range(0, len(order), self._whole)]
 
     @property
     def _whole(self) -> int:
         """Examples in a batch of all processes."""
         return self.batch_size * self.num_replicas
 
-    def _share(self, batch: list[int]) -> Share:
+    def _share(self, whole: numpy.ndarray) -> Share:
+        batch = whole.tolist()
         if self.num_replicas == 1:
             return Share(batch, None, len(batch))
         own = batch[self.rank :: self.num_replicas]  # in strides: they stand by length

@@ -93,7 +93,7 @@ class Tokenizer:
         inputs: list[Any] = check_texts("texts", texts)
         if pairs is not None:
             inputs = _paired(inputs, check_texts("pairs", pairs))
-        encoded = _encode(self._fast, inputs, max_length)
+        encoded = _encode(self._fast, inputs, max_length, offsets=False)
         if cut is not None:
             cut += [place for place, e in enumerate(encoded) if e.overflowing]
         return [self._row(e) for e in encoded]
@@ -197,7 +197,7 @@ class Tokenizer:
 
     def plain(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text without special tokens."""
-        return [e.ids for e in self._fast.encode_batch(check_texts("texts", texts), add_special_tokens=False)]
+        return [e.ids for e in self._fast.encode_batch_fast(check_texts("texts", texts), add_special_tokens=False)]
 
     def special_tokens_around(self) -> tuple[list[int], list[int]]:
         """What a single text gets before it and after it."""
@@ -262,12 +262,18 @@ def _paired(texts: list[Any], pairs: list[Any]) -> list[tuple[Any, Any]]:
 
 
 def _encode(
-    fast: FastTokenizer, inputs: list[Any], max_length: int | None, is_pretokenized: bool = False, **truncation: Any
+    fast: FastTokenizer,
+    inputs: list[Any],
+    max_length: int | None,
+    is_pretokenized: bool = False,
+    offsets: bool = True,
+    **truncation: Any,
 ) -> list[Any]:
     if max_length is not None:
         fast.enable_truncation(max_length, **truncation)
     try:
-        return fast.encode_batch(inputs, is_pretokenized=is_pretokenized)
+        encode = fast.encode_batch if offsets else fast.encode_batch_fast
+        return encode(inputs, is_pretokenized=is_pretokenized)
     except Exception as error:  # the library raises bare Exception
         raise ConfigError(f"The texts cannot be cut to max_seq_length {max_length} ({error}).") from error
     finally:

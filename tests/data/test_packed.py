@@ -1,0 +1,107 @@
+"""Rows in flat arrays give the batches that rows of Python's lists give, of every kind of example."""
+
+import fastprompt as fp
+from fastprompt.data.dataloader import PadBatch
+from fastprompt.data.encoding import IGNORE_INDEX, READ, encode, encode_packed
+from fastprompt.data.examples import (
+    ClozeTexts,
+    Instructions,
+    LabelledTexts,
+    MultipleChoices,
+    SquadData,
+    SquadQuestion,
+    TaggedTokens,
+    TextToText,
+)
+from fastprompt.data.packed import CHUNK
+from fastprompt.data.sampler import LengthGroupedBatchSampler
+from fastprompt.data.squad_windows import make_windows
+from fastprompt.framework import ops
+
+import numpy
+import pytest
+
+ROWS = CHUNK + 50  # more than a chunk
+TEXTS = [" ".join(["w1"] * (1 + row % 7)) for row in range(ROWS)]
+WORDS = [text.split() for text in TEXTS]
+LABELS = [row % 2 for row in range(ROWS)]
+QUESTION = SquadQuestion("a", "w1 w2 ?", " ".join(f"w{i}" for i in range(40)), [("w3", 9)])
+
+KINDS = {
+    "texts": LabelledTexts(TEXTS, LABELS),
+    "numbers": LabelledTexts(TEXTS, [row / 3 for row in range(ROWS)], None),
+    "pairs in groups": LabelledTexts(TEXTS, LABELS, pairs=TEXTS[::-1], groups=[row // 3 for row in range(ROWS)]),
+    "blanks": ClozeTexts(TEXTS, LABELS, "[P][P] [X] is [MASK]"),
+    "choices": MultipleChoices([[("w1 w2", text), (text, "w3")] for text in TEXTS], LABELS),
+    "tags": TaggedTokens(WORDS, [[1] * len(words) for words in WORDS], ["O", "B-A"]),
+    "unread tags": TaggedTokens(
+        [[*words, "\u200b"] for words in WORDS], [[1] * len(w) + [0] for w in WORDS], ["O", "B-A"]
+    ),
+    "windows": SquadData([QUESTION], False),
+    "instructions": Instructions(TEXTS, [""] * ROWS, TEXTS[::-1], "human-assistant"),
+    "text to text": TextToText(TEXTS, TEXTS[::-1]),
+}
+
+
+@pytest.fixture
+def tokenizer(tiny):
+    return fp.load_tokenizer(tiny["bert"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_are_those_of_rows_of_lists(kind, tokenizer, monkeypatch):
+    monkeypatch.setattr(type(tokenizer), "eos_token_id", 2)
+    data, length = KINDS[kind], 60
+    if kind == "windows":
+        data = make_windows(data, tokenizer, 24, 4, 8)
+    rows = encode(data, tokenizer, length)
+    lengths = [max(map(len, ids if isinstance(ids[0], list) else [ids])) for ids in (row["input_ids"] for row in rows)]
+    counts = [
+        sum(label != IGNORE_INDEX for label in labels) if isinstance(labels, list) else 1
+        for labels in (row.get("labels") for row in rows)
+    ]
+    loader = fp.make_dataloader(data, tokenizer, batch_size=16, shuffle=True, seed=3, max_length=length)
+    expected = LengthGroupedBatchSampler(lengths, 16, True, 3, counts)
+    assert loader.batch_sampler.lengths.tolist() == lengths
+    assert loader.batch_sampler.counts.tolist() == counts
+    pad = PadBatch(tokenizer.pad_token_id)
+    for batch, indices in zip(loader, list(expected), strict=True):
+        whole = pad([rows[index] for index in indices])
+        assert list(batch) == list(whole)
+        for name, array in whole.items():
+            found = ops.to_numpy(batch[name])
+            assert found.dtype.kind == array.dtype.kind
+            numpy.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.once
+def test_a_row_is_unpacked_as_it_was(tokenizer):
+    data = KINDS["pairs in groups"]
+    packed = encode_packed(data, tokenizer, 90, [])
+    assert len(packed) == ROWS
+    for place in (0, CHUNK - 1, CHUNK, ROWS - 1, -1):
+        row = packed[place]
+        assert row["input_ids"].dtype == row["token_type_ids"].dtype == "int32"
+        assert {n: v.tolist() if hasattr(v, "tolist") else v for n, v in row.items()} == encode(data, tokenizer, 90)[
+            place
+        ]
+    assert sum(1 for _ in packed) == ROWS
+    with pytest.raises(IndexError, match=f"Row {ROWS} of {ROWS}"):
+        packed[ROWS]
+
+
+@pytest.mark.once
+def test_tags_that_are_all_read_have_no_column_of_unread_ones(tokenizer):
+    for kind, there in (("tags", False), ("unread tags", True)):
+        notes = []
+        packed = encode_packed(KINDS[kind], tokenizer, 90, notes)
+        assert ("unread_tags" in packed[0]) == ("unread_tags" in encode(KINDS[kind], tokenizer, 90)[0]) == there
+        assert len(notes) == there
+    assert packed[0]["unread_tags"].tolist() == [READ, 0]
+    assert notes[0].startswith(f"{ROWS} words of {ROWS} in {ROWS} sentences are not read ({ROWS} have no token")
+
+
+@pytest.mark.once
+def test_no_example_makes_no_row(tokenizer):
+    packed = encode_packed(LabelledTexts([], []), tokenizer, 90, [])
+    assert (len(packed), len(packed.lengths), len(packed.label_counts(IGNORE_INDEX))) == (0, 0, 0)
