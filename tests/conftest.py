@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import fastprompt
@@ -20,6 +21,9 @@ STORIES = SHARED / "models" / "stories260K"
 def pytest_configure(config):
     config.addinivalue_line("markers", "once: has no framework in it, or starts them all: runs in the torch round")
     config.addinivalue_line("markers", "matrix: the whole parity matrix (make test-parity)")
+    folder = tempfile.TemporaryDirectory(prefix="datasets-")  # the user's cache stays as it is
+    config.add_cleanup(folder.cleanup)
+    os.environ["HF_DATASETS_CACHE"] = folder.name
 
 
 def pytest_collection_modifyitems(items):

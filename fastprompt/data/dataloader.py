@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from fastprompt.data.encoding import IGNORE_INDEX, encode_packed
+from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.data.given import as_examples, as_tokenizer
 from fastprompt.data.packed import CHUNK, is_list
+from fastprompt.data.tokenised import tokenised
 from fastprompt.errors import ConfigError
 from fastprompt.methods.checks import whole_number
 
@@ -100,7 +101,7 @@ def make_dataloader(
     regression = getattr(model, "problem_type", None) == "regression"
     data = as_examples(data, getattr(model, "label_names", None), regression)
     tokenizer = as_tokenizer(tokenizer)
-    rows = encode_packed(data, tokenizer, max_length, found)
+    rows = tokenised(data, tokenizer, max_length, found)
     if notes is None:
         for note in found:
             warnings.warn(note, stacklevel=2)

@@ -13,7 +13,7 @@ from fastprompt.data.examples import (
     TaggedTokens,
     TextToText,
 )
-from fastprompt.data.packed import CHUNK, PackedRows, in_chunks
+from fastprompt.data.packed import CHUNK
 from fastprompt.data.squad_windows import SquadWindows
 from fastprompt.errors import DataError
 from fastprompt.pretrained.tokenizer import Tokenizer
@@ -38,22 +38,14 @@ def encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str] | 
     Args:
         notes: gets a line about what is cut or left out.
     """
-    rows = list(_encode(data, tokenizer, max_length, [] if notes is None else notes))
+    rows = list(encode_rows(data, tokenizer, max_length, [] if notes is None else notes))
     if isinstance(data, TaggedTokens) and all(tag == READ for row in rows for tag in row["unread_tags"]):
         return [{name: value for name, value in row.items() if name != "unread_tags"} for row in rows]
     return rows
 
 
-def encode_packed(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> PackedRows:
-    """The rows of `encode`, packed a chunk at a time."""
-    chunks = list(in_chunks(_encode(data, tokenizer, max_length, notes)))
-    if isinstance(data, TaggedTokens) and all((chunk["unread_tags"].values == READ).all() for chunk in chunks):
-        chunks = [{name: column for name, column in chunk.items() if name != "unread_tags"} for chunk in chunks]
-    return PackedRows(chunks)
-
-
 @singledispatch
-def _encode(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
+def encode_rows(data: Any, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
     """The rows of `encode` one by one, those of `TaggedTokens` always with "unread_tags"; `notes` after the last."""
     raise TypeError(f"{type(data).__name__} is no data set.")
 
@@ -68,7 +60,7 @@ def _note_cuts(notes: list[str], cut: int, count: int, what: str, max_length: in
         notes.append(f"{cut} of {count} {what} are cut to {max_length} tokens (max_seq_length).")
 
 
-@_encode.register
+@encode_rows.register
 def _texts(data: LabelledTexts, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
     cut: list[int] = []
     kind = float if data.label_names is None else int
@@ -80,7 +72,7 @@ def _texts(data: LabelledTexts, tokenizer: Tokenizer, max_length: int, notes: li
     _note_cuts(notes, len(cut), len(data), "texts" if data.pairs is None else "pairs of texts", max_length)
 
 
-@_encode.register
+@encode_rows.register
 def _blanks(data: ClozeTexts, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
     cut: list[int] = []
     template = Template(data.template)
@@ -90,7 +82,7 @@ def _blanks(data: ClozeTexts, tokenizer: Tokenizer, max_length: int, notes: list
     _note_cuts(notes, len(cut), len(data), "texts in the template", max_length)
 
 
-@_encode.register
+@encode_rows.register
 def _choices(
     data: MultipleChoices, tokenizer: Tokenizer, max_length: int, notes: list[str]
 ) -> Iterator[dict[str, Any]]:
@@ -106,7 +98,7 @@ def _choices(
     _note_cuts(notes, cut, len(data), "examples with choices", max_length)
 
 
-@_encode.register
+@encode_rows.register
 def _tokens(data: TaggedTokens, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
     cut = empty = sentences = 0
     for part in _parts(len(data)):
@@ -137,13 +129,13 @@ def _tokens(data: TaggedTokens, tokenizer: Tokenizer, max_length: int, notes: li
         )
 
 
-@_encode.register
+@encode_rows.register
 def _windows(data: SquadWindows, tokenizer: Tokenizer, max_length: int, notes: list[str]) -> Iterator[dict[str, Any]]:
     yield from data.rows()
     notes += data.notes
 
 
-@_encode.register
+@encode_rows.register
 def _instructions(
     data: Instructions, tokenizer: Tokenizer, max_length: int, notes: list[str]
 ) -> Iterator[dict[str, Any]]:
@@ -167,7 +159,7 @@ def _instructions(
         raise DataError(f"No instruction is shorter than {max_length} tokens; raise max_seq_length.")
 
 
-@_encode.register
+@encode_rows.register
 def _text_to_text(
     data: TextToText, tokenizer: Tokenizer, max_length: int, notes: list[str]
 ) -> Iterator[dict[str, Any]]:

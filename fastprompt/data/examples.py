@@ -4,11 +4,12 @@ import hashlib
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeVar
 
 from fastprompt.cloze.template import Template
 from fastprompt.data.chat import write_instruction
+from fastprompt.data.packed import CHUNK
 from fastprompt.errors import DataError
 from fastprompt.methods.checks import label_names, plain
 from fastprompt.pretrained.texts import as_list, check_texts, check_words
@@ -30,9 +31,15 @@ class Selectable:
         digest = hashlib.sha256(repr(getattr(self, "label_names", None)).encode())
         for name in self.columns:
             digest.update(f"\n{name}".encode())
-            for value in getattr(self, name) or ():
-                digest.update(f"\n{value!r}".encode("utf-8", "surrogatepass"))
+            _add_values(digest, getattr(self, name) or ())
         return digest.hexdigest()[:16]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What its rows of tokens depend on: its kind, a hash of each column, and what else it says."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "notes"}
+        hashes = {name: _hash(v) if name in self.columns and v is not None else repr(v) for name, v in values.items()}
+        return {"kind": type(self).__name__, **hashes}
 
     @property
     def text_settings(self) -> dict[str, Any]:
@@ -47,6 +54,18 @@ class Selectable:
     def head(self: _Data, count: int | None) -> _Data:
         """The first `count` examples; all where it is None."""
         return self if count is None else self.select(range(min(count, len(self))))
+
+
+def _add_values(digest: Any, values: Sequence[Any]) -> None:
+    for start in range(0, len(values), CHUNK):
+        lines = "".join(f"\n{value!r}" for value in values[start : start + CHUNK])
+        digest.update(lines.encode("utf-8", "surrogatepass"))
+
+
+def _hash(column: Sequence[Any]) -> str:
+    digest = hashlib.sha256()
+    _add_values(digest, column)
+    return digest.hexdigest()
 
 
 def _check_lengths(**columns: list[Any] | None) -> None:

@@ -1,6 +1,6 @@
 """SQuAD's questions as windows of tokens: the question, and as much of its context as fits beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,11 @@ class SquadWindows:
             }
             for number, window in enumerate(self.windows)
         ]
+
+    def share(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Let the windows have the same arrays as their packed rows, so that memory holds them once."""
+        for window, row in zip(self.windows, rows, strict=True):
+            window.input_ids, window.token_type_ids = row["input_ids"], row["token_type_ids"]
 
 
 def make_windows(

@@ -1,5 +1,6 @@
 """Token ids equal to transformers' AutoTokenizer's, without importing it: that imports torch under any backend."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -182,6 +183,14 @@ class Tokenizer:
             text[: e.offsets[max_length - 1][1]] if len(e.ids) > max_length else text
             for text, e in zip(texts, encoded, strict=True)
         ]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of what ids depend on: the whole tokenizer with its settings, and the ids of its special tokens."""
+        state = json.loads(self._fast.to_str())  # some of its maps are written in no order
+        special = [self._special("bos"), self._special("eos"), self._special("pad", "[PAD]")]
+        special.append(self._named("mask_token", "[MASK]"))
+        return hashlib.sha256(json.dumps([state, special], sort_keys=True).encode()).hexdigest()
 
     def vocabulary(self) -> dict[str, int]:
         """Token -> id, added tokens included."""

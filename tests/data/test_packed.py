@@ -2,7 +2,7 @@
 
 import fastprompt as fp
 from fastprompt.data.dataloader import PadBatch
-from fastprompt.data.encoding import IGNORE_INDEX, READ, encode, encode_packed
+from fastprompt.data.encoding import IGNORE_INDEX, READ, encode
 from fastprompt.data.examples import (
     ClozeTexts,
     Instructions,
@@ -16,6 +16,7 @@ from fastprompt.data.examples import (
 from fastprompt.data.packed import CHUNK
 from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.data.squad_windows import make_windows
+from fastprompt.data.tokenised import tokenised
 from fastprompt.framework import ops
 
 import numpy
@@ -77,7 +78,7 @@ def test_batches_are_those_of_rows_of_lists(kind, tokenizer, monkeypatch):
 @pytest.mark.once
 def test_a_row_is_unpacked_as_it_was(tokenizer):
     data = KINDS["pairs in groups"]
-    packed = encode_packed(data, tokenizer, 90, [])
+    packed = tokenised(data, tokenizer, 90, [])
     assert len(packed) == ROWS
     for place in (0, CHUNK - 1, CHUNK, ROWS - 1, -1):
         row = packed[place]
@@ -94,7 +95,7 @@ def test_a_row_is_unpacked_as_it_was(tokenizer):
 def test_tags_that_are_all_read_have_no_column_of_unread_ones(tokenizer):
     for kind, there in (("tags", False), ("unread tags", True)):
         notes = []
-        packed = encode_packed(KINDS[kind], tokenizer, 90, notes)
+        packed = tokenised(KINDS[kind], tokenizer, 90, notes)
         assert ("unread_tags" in packed[0]) == ("unread_tags" in encode(KINDS[kind], tokenizer, 90)[0]) == there
         assert len(notes) == there
     assert packed[0]["unread_tags"].tolist() == [READ, 0]
@@ -103,5 +104,16 @@ def test_tags_that_are_all_read_have_no_column_of_unread_ones(tokenizer):
 
 @pytest.mark.once
 def test_no_example_makes_no_row(tokenizer):
-    packed = encode_packed(LabelledTexts([], []), tokenizer, 90, [])
+    packed = tokenised(LabelledTexts([], []), tokenizer, 90, [])
     assert (len(packed), len(packed.lengths), len(packed.label_counts(IGNORE_INDEX))) == (0, 0, 0)
+
+
+@pytest.mark.once
+def test_windows_and_their_packed_rows_share_memory(tokenizer):
+    windows = make_windows(KINDS["windows"], tokenizer, 24, 4, 8)
+    before = [window.input_ids.tolist() for window in windows.windows]
+    rows = tokenised(windows, tokenizer, 24, [])
+    for window, row, ids in zip(windows.windows, rows, before, strict=True):
+        assert window.input_ids.tolist() == ids
+        assert numpy.shares_memory(window.input_ids, row["input_ids"])
+        assert numpy.shares_memory(window.token_type_ids, row["token_type_ids"])
