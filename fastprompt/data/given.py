@@ -49,7 +49,10 @@ def as_examples(data: Any, label_names: Sequence[str] | None = None, regression:
     values = [plain(value) for value in columns[labels]]
     if regression or any(isinstance(value, float) for value in values):
         return LabelledTexts(found[0], values, None, *found[1:])
-    names = _names_in(data, labels) or label_names
+    names = _names_in(data, labels)
+    if names and label_names and sorted(names) == sorted(label_names):  # the model's order is what its head has
+        values, names = [names[value] for value in values], label_names
+    names = names or label_names
     if any(isinstance(value, str) for value in values):
         values = _looked_up(values, names)
     return LabelledTexts(found[0], values, names or _numbered(values), *found[1:])
@@ -100,7 +103,7 @@ def _columns_of_rows(rows: Sequence[Any]) -> dict[str, list[Any]]:
     first = rows[0]
     if isinstance(first, dict):
         names = list(first)
-        rows = [[row.get(name) for name in names] if isinstance(row, dict) else row for row in rows]
+        rows = [[row.get(name) for name in names] if isinstance(row, dict) else None for row in rows]
     else:
         known = {2: ["text", "label"], 3: ["text", "text_pair", "label"]}
         names = known.get(len(first)) if isinstance(first, list | tuple) else None

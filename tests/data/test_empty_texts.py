@@ -56,6 +56,8 @@ def test_every_kind_of_examples_has_a_token_in_each_row(worded):
     assert (pair["input_ids"], half["input_ids"]) == ([BOS], [3])
     (choices,) = encode(MultipleChoices([[("", ""), ("", "w3")]], [0]), tokenizer, 8)
     assert choices["input_ids"] == [[BOS], [3]]
+    (blank,) = tokenizer.words([["\u2003"]], None, 9)
+    assert (blank["input_ids"], blank["word_ids"]) == ([BOS], [None])  # the token is no word's
     (tags, some) = encode(TaggedTokens([["\u2003"], ["w3", "\u2003"]], [[0], [1, 0]], ["O", "B-A"]), tokenizer, 8)
     assert (tags["input_ids"], tags["labels"], tags["unread_tags"]) == ([BOS], [IGNORE_INDEX], [0])
     assert (some["input_ids"], some["labels"]) == ([3], [1])

@@ -2,6 +2,7 @@
 
 import fastprompt as fp
 from fastprompt.data.examples import LabelledTexts
+from fastprompt.data.given import as_examples
 from fastprompt.errors import DataError
 from fastprompt.framework import backend, ops
 
@@ -12,9 +13,13 @@ TEXTS, PAIRS, LABELS = ["a b", "c", "d e f"], ["x", "y", "z"], [0, 1, 1]
 ROWS = {"text": TEXTS, "label": LABELS}
 
 
+def arrays(batch):
+    return {name: ops.to_numpy(tensor) for name, tensor in batch.items()}
+
+
 def batches(data, tokenizer, **options):
     return [
-        {name: ops.to_numpy(tensor).tolist() for name, tensor in batch.items()}
+        {name: (tensor.dtype.kind, tensor.tolist()) for name, tensor in arrays(batch).items()}
         for batch in fp.make_dataloader(data, tokenizer, batch_size=2, **options)
     ]
 
@@ -44,6 +49,49 @@ def test_a_table_of_texts_and_labels_gives_the_same_batches(tiny, make):
     assert batches(make({"sentence1": TEXTS, "sentence2": PAIRS, "label": LABELS}), tokenizer) == wanted
     wanted = batches(LabelledTexts(TEXTS, [0.5, 1.0, 2.0], None), tokenizer)
     assert batches(make({"sentence": TEXTS, "label": [0.5, 1.0, 2.0]}), tokenizer) == wanted
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("texts", ["text", "sentence"])
+@pytest.mark.parametrize("labels", ["label", "labels", "target"])
+def test_columns_of_texts_and_labels_are_known_by_their_names(texts, labels):
+    found = as_examples({"idx": [1, 2, 3], texts: TEXTS, labels: LABELS})
+    assert (found.texts, found.labels, found.pairs) == (TEXTS, LABELS, None)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis")),
+        *(("question1", "question2"), ("question", "sentence")),
+    ],
+)
+def test_columns_of_pairs_are_known_by_their_names(names):
+    found = as_examples({"label": LABELS, **dict(zip(names, (TEXTS, PAIRS), strict=True))})
+    assert (found.texts, found.pairs, found.labels) == (TEXTS, PAIRS, LABELS)
+
+
+@pytest.mark.once
+def test_numpys_numbers_are_classes_or_numbers_and_classes_without_names_are_numbered():
+    found = as_examples(list(zip(TEXTS, numpy.array([0, 2, 1]), strict=True)))
+    assert (found.labels, found.label_names) == ([0, 2, 1], ["LABEL_0", "LABEL_1", "LABEL_2"])
+    found = as_examples(list(zip(TEXTS, numpy.array([0.5, 1, 2], dtype="float32"), strict=True)))
+    assert (found.labels, found.label_names) == ([0.5, 1.0, 2.0], None)
+    assert as_examples([("a", 0)]).label_names == ["LABEL_0", "LABEL_1"]
+    assert as_examples({"text": ["a"], "label": [0], "labels": [1]}).labels == [0]
+
+
+@pytest.mark.once
+def test_the_names_that_a_data_set_says_are_those_of_its_labels():
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    data = datasets.Dataset.from_dict(ROWS, features=features)
+    for names in (None, ["no", "yes"], ["LABEL_0", "LABEL_1"]):
+        found = as_examples(data, names)
+        assert (found.labels, found.label_names) == (LABELS, ["no", "yes"])
+    found = as_examples(data, ["yes", "no"])  # the model's order
+    assert (found.labels, found.label_names) == ([1, 0, 0], ["yes", "no"])
 
 
 def test_lists_of_texts_and_labels_give_the_same_batches(tiny):
@@ -80,6 +128,8 @@ def test_labels_that_are_names_are_looked_up_in_the_model(tiny):
         ([], "data is empty"),
         (TEXTS, r"A row is 'a b'; rows are \(text, label\)"),
         ([("a", 0), ("b",)], "Row 1 has not the columns of the first row, text, label"),
+        ([("a", 0), "bc"], "Row 1 has not the columns of the first row, text, label"),
+        ([{"text": "a", "label": 0}, ("b", 1)], "Row 1 has not the columns of the first row, text, label"),
         ([{"text": "a", "label": 0}, {"text": "b"}], "Row 1: the label is None"),
         ({"text": ["a", None], "label": [0, 1]}, "texts: row 1 is None"),
         ({"input_ids": [[2, 3]], "label": [0]}, "token ids already; .*DataCollatorWithPadding"),

@@ -29,6 +29,9 @@ def test_numpys_numbers_are_labels():
     tagged = TaggedTokens([numpy.array(["a", "b"])], [TWO], numpy.array(["O", "X"]))
     assert (tagged.tokens, tagged.tags, tagged.label_names) == ([["a", "b"]], [[0, 1]], ["O", "X"])
     assert all(type(label) is int for label in LabelledTexts(["a", "b"], TWO).labels)
+    assert all(type(text) is str for text in LabelledTexts(numpy.array(["a", "b"]), TWO).texts)
+    assert LabelledTexts(["a", "b"], [numpy.array(1), numpy.int8(0)]).labels == [1, 0]
+    assert LabelledTexts(["a", "b"], [numpy.float32(0.5), numpy.int64(2)], None).labels == [0.5, 2]
 
 
 def test_numpys_numbers_are_sizes_and_names_and_are_saved(tiny, tmp_path):
@@ -61,8 +64,13 @@ def test_numpys_numbers_are_sizes_and_names_and_are_saved(tiny, tmp_path):
         (lambda: LabelledTexts(["a", "b"], [0, None]), "Row 1: the label is None"),
         (lambda: LabelledTexts(["a", "b"], [0, NAN], None), "Row 1: the label is nan"),
         (lambda: LabelledTexts(["a", "b"], numpy.array([0, 2])), "Row 1: the label is 2; classes are whole numbers"),
+        (lambda: LabelledTexts(["a", "b"], [True, False]), "Row 0: the label is True; classes are whole numbers"),
+        (lambda: LabelledTexts(["a"], [True], None), "Row 0: the label is True; a regression takes numbers"),
         (lambda: ClozeTexts([None], [0], "[X] [MASK]"), "texts: row 0 is None"),
         (lambda: MultipleChoices([[("a", None), ("a", "b")]], [0]), "choices of row 0: text 1 is None"),
+        (lambda: MultipleChoices([[("a", "b"), ("a", "c")]], [2]), "Row 0: the label is 2; .* from 0 to 1"),
+        (lambda: TaggedTokens([["a"]], [[0]], ["O"], pairs=[[None]]), "pairs of row 0: word 0 is None"),
+        (lambda: TextToText([None], ["a"]), "texts: row 0 is None"),
         (lambda: TaggedTokens([["a", None]], [[0, 0]], ["O"]), "tokens of row 0: word 1 is None"),
         (lambda: TaggedTokens(["ab"], [[0, 0]], ["O"]), "tokens of row 0 is one string"),
         (lambda: Instructions(["a"], [None], ["b"], "alpaca"), "contexts: row 0 is None"),
@@ -87,6 +95,16 @@ def test_a_tokenizer_takes_lists_and_names_what_is_no_text(tiny):
     for wrong in (None, NAN, ("a", "b")):
         with pytest.raises(DataError, match=r"texts: row 1 is .*, not a text"):
             tokenizer(["a", wrong])
+    for call in (
+        lambda: tokenizer(["a", "b"], ["c", None]),
+        lambda: tokenizer.windows(["a", "b"], ["c", None], 9, 2),
+    ):
+        with pytest.raises(DataError, match="pairs: row 1 is None, not a text"):
+            call()
+    with pytest.raises(DataError, match="texts is one string, 'ab'"):
+        tokenizer.windows("ab", ["c", "d"], 9, 2)
+    with pytest.raises(DataError, match="pairs of row 1: word 0 is None"):
+        tokenizer.words([["a"], ["b"]], [["c"], [None]], 9)
     with pytest.raises(DataError, match="There are 2 texts and 1 pairs"):
         tokenizer(["a", "b"], ["c"])
     assert tokenizer(numpy.array(["a", "b"])) == tokenizer(("a", "b")) == tokenizer(["a", "b"])
@@ -128,6 +146,21 @@ def test_a_size_that_is_none_is_refused(tiny, wrong):
     (name,) = wrong
     with pytest.raises(ConfigError, match=f"{name} is .*; it is a whole number from"):
         fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 2.0}, "batch_size is 2.0; it is a whole number from 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"max_length": 9.5}, "max_length is 9.5"),
+        ({"max_length": 2}, "no room between the special tokens"),
+        ({"seed": -1}, "seed is -1; it is a whole number from 0"),
+    ],
+)
+def test_a_loaders_sizes_are_whole_numbers(tiny, wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        fp.make_dataloader(LabelledTexts(["a"], [0]), fp.load_tokenizer(tiny["bert"]), **wrong)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ def model(causal):
 def test_tensors_arrays_and_lists_are_one_batch(model, make):
     wanted = model.generate(ops.tensor(IDS), max_new_tokens=3, pad_token_id=0)
     for mask in (None, IDS * 0 + 1, (IDS * 0 + 1).tolist()):
-        assert (model.generate(make(IDS), mask, max_new_tokens=3, pad_token_id=0) == wanted).all()
+        found = model.generate(make(IDS), mask, max_new_tokens=3, pad_token_id=0)
+        assert (found == wanted).all()
+        assert found.dtype == "int64"
 
 
 def test_its_own_output_is_read_on(model):
@@ -30,9 +32,10 @@ def test_its_own_output_is_read_on(model):
 
 def test_rows_of_unequal_length_are_padded_in_front(model):
     long, short = [5, 6, 7], [8]
-    found = model.generate([long, short], max_new_tokens=3, eos_token_id=[], pad_token_id=0)
     alone = model.generate([short], max_new_tokens=3, eos_token_id=[])
-    assert found[1].tolist() == [0, 0, *alone[0].tolist()]
+    for pad in (0, 9):
+        found = model.generate([long, short], max_new_tokens=3, eos_token_id=[], pad_token_id=pad)
+        assert found[1].tolist() == [pad, pad, *alone[0].tolist()]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Groups of parameters with settings of their own: in AdamW under every framework, and under the schedule."""
 
+from types import SimpleNamespace
+
 import fastprompt as fp
 from fastprompt.framework import backend, nn, ops, optim
 from fastprompt.training.optimization import LearningRateSchedule
@@ -51,6 +53,24 @@ def split(model):
     return prompt, [p for name, p in tuned.items() if not name.startswith("prompt.")]
 
 
+def torchs_sgd(params, rate):
+    import torch
+
+    return torch.optim.SGD(params, lr=rate)
+
+
+def paddles_sgd(params, rate):
+    import paddle
+
+    return paddle.optimizer.SGD(parameters=params, learning_rate=rate)
+
+
+def jittors_sgd(params, rate):
+    import jittor
+
+    return jittor.optim.SGD(params, lr=rate)
+
+
 def in_groups(model):
     prompt, head = split(model)
     return fp.AdamW([{"params": head, "lr": 1e-4}, {"params": prompt}], lr=1e-3)
@@ -70,6 +90,23 @@ def test_the_schedule_keeps_the_ratio_of_optimizers(tiny):
     numpy.testing.assert_allclose(rates[0], [1e-2, 2.5e-3], rtol=1e-6)
 
 
+def test_the_frameworks_own_optimizers_keep_the_ratio_too(tiny):
+    def two(model):
+        make = {"torch": torchs_sgd, "paddle": paddles_sgd, "jittor": jittors_sgd}[backend()]
+        return [make(own, rate) for own, rate in zip(split(model), (4e-3, 1e-3), strict=True)]
+
+    rates, _ = fit(tiny["bert"], two)
+    numpy.testing.assert_allclose(rates[0], [1e-2, 2.5e-3], rtol=1e-6)
+
+
+def test_the_rates_of_groups_are_part_of_an_optimizers_state(tiny):
+    saved = in_groups(make_model(tiny["bert"]))
+    other = fp.AdamW([{"params": part, "lr": 0.5} for part in reversed(split(make_model(tiny["bert"])))], lr=0.5)
+    load = other.set_state_dict if backend() == "paddle" else other.load_state_dict
+    load(saved.state_dict())
+    numpy.testing.assert_allclose(optim.learning_rates(other), optim.learning_rates(saved), rtol=1e-6)
+
+
 def test_one_group_gets_the_schedules_rate_whatever_the_optimizer_says(tiny):
     rates, _ = fit(tiny["bert"], lambda model: fp.AdamW(model.trainable_parameters(), lr=5e-4))
     numpy.testing.assert_allclose(rates, [[1e-2], [7.5e-3], [5e-3], [2.5e-3]], rtol=1e-6)
@@ -86,6 +123,17 @@ def test_groups_go_on_from_a_checkpoint_as_if_nothing_had_been(tiny, tmp_path):
     assert first[2:] == second
     for name, value in whole.items():
         assert (resumed[name] == value).all()
+
+
+def test_a_schedule_that_has_come_to_0_goes_on_with_the_ratios_it_had(tiny):
+    before, after = LearningRateSchedule(1e-2), LearningRateSchedule(1e-2)
+    optimizer = in_groups(make_model(tiny["bert"]))
+    trainer = SimpleNamespace(driver=SimpleNamespace(optimizers=[optimizer]))
+    before.on_train_begin(trainer)
+    optim.set_learning_rate(optimizer, 0.0, before.ratios[0])
+    after.on_load_checkpoint(trainer, before.on_save_checkpoint(trainer))
+    after.on_train_begin(trainer)
+    numpy.testing.assert_allclose(after.ratios, [[0.1, 1.0]], rtol=1e-6)
 
 
 def test_each_groups_settings_are_those_of_an_optimizer_of_its_own(tiny):
