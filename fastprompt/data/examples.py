@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from fastprompt.cloze.template import Template
 from fastprompt.data.chat import write_instruction
 from fastprompt.data.packed import CHUNK
+from fastprompt.data.stored_texts import StoredTexts
 from fastprompt.errors import DataError
 from fastprompt.methods.checks import label_names, plain
 from fastprompt.pretrained.texts import as_list, check_texts, check_words
@@ -49,11 +50,19 @@ class Selectable:
     def select(self: _Data, places: Sequence[int]) -> _Data:
         """The examples at `places`, in that order."""
         picked = {name: getattr(self, name) for name in self.columns}
-        return replace(self, **{name: v if v is None else [v[i] for i in places] for name, v in picked.items()})
+        return replace(self, **{name: v if v is None else _picked(v, places) for name, v in picked.items()})
 
     def head(self: _Data, count: int | None) -> _Data:
         """The first `count` examples; all where it is None."""
         return self if count is None else self.select(range(min(count, len(self))))
+
+
+def _picked(column: Sequence[Any], places: Sequence[int]) -> Sequence[Any]:
+    return column.select(places) if isinstance(column, StoredTexts) else [column[place] for place in places]
+
+
+def _texts(name: str, texts: Any) -> Sequence[str]:
+    return texts if isinstance(texts, StoredTexts) else check_texts(name, texts)
 
 
 def _add_values(digest: Any, values: Sequence[Any]) -> None:
@@ -63,6 +72,8 @@ def _add_values(digest: Any, values: Sequence[Any]) -> None:
 
 
 def _hash(column: Sequence[Any]) -> str:
+    if isinstance(column, StoredTexts):
+        return column.digest
     digest = hashlib.sha256()
     _add_values(digest, column)
     return digest.hexdigest()
@@ -107,7 +118,8 @@ class LabelledTexts(Selectable):
         groups: which question each example answers, where they are scored together (MultiRC).
         notes: what was fixed or left out on the way, for the user to read.
 
-    Columns are lists, tuples or arrays. `label_names` may also be a dict between indices and names.
+    Columns are lists, tuples or arrays, or of texts `StoredTexts`. `label_names` may also be a dict between indices and
+    names.
 
     Raises:
         DataError: columns of different lengths, a text that is no string, or a label that is no class or no number.
@@ -115,16 +127,16 @@ class LabelledTexts(Selectable):
 
     columns = ("texts", "labels", "pairs", "groups")
 
-    texts: list[str]
+    texts: Sequence[str]
     labels: list[int] | list[float]
     label_names: list[str] | None = field(default_factory=lambda: ["negative", "positive"])
-    pairs: list[str] | None = None
+    pairs: Sequence[str] | None = None
     groups: list[int] | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.texts = check_texts("texts", self.texts)
-        self.pairs = None if self.pairs is None else check_texts("pairs", self.pairs)
+        self.texts = _texts("texts", self.texts)
+        self.pairs = None if self.pairs is None else _texts("pairs", self.pairs)
         self.groups = None if self.groups is None else as_list("groups", self.groups)
         if self.label_names is None:
             self.labels = _numbers(self.labels)
@@ -149,14 +161,14 @@ class ClozeTexts(Selectable):
     """
 
     columns = ("texts", "labels")
-    texts: list[str]
+    texts: Sequence[str]
     labels: list[int]
     template: str
     causal: bool = False
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.texts, self.labels = check_texts("texts", self.texts), _classes(self.labels, sys.maxsize)
+        self.texts, self.labels = _texts("texts", self.texts), _classes(self.labels, sys.maxsize)
         _check_lengths(texts=self.texts, labels=self.labels)
         template = Template(self.template)
         if self.causal:

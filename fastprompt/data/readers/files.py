@@ -194,12 +194,12 @@ def has_csv_quotes(path: Path) -> bool:
     Raises:
         DataError: `read_lines`'s reasons.
     """
-    lines = [line for _, line in read_lines(path)]
-    if not any('"' in line for line in lines):
+    if not any('"' in line for _, line in read_lines(path)):
         return False
     # Where every line is a row, no field holds a line end: quotes then open and close in one line.
-    rows = lines if len({line.count("\t") for line in lines if line}) == 1 else ["\n".join(lines)]
-    return all(map(_quotes_are_csvs, rows))
+    if len({line.count("\t") for _, line in read_lines(path) if line}) == 1:
+        return all(_quotes_are_csvs(line) for _, line in read_lines(path))
+    return _quotes_are_csvs("\n".join(line for _, line in read_lines(path)))
 
 
 def _quotes_are_csvs(text: str) -> bool:

@@ -1,11 +1,14 @@
 """GLUE's nine tasks (Wang et al., 2018), from their official files or from the hub."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastprompt.data.examples import LabelledTexts
 from fastprompt.data.readers.files import read_tsv
 from fastprompt.data.readers.hub import load_from_hub
+from fastprompt.data.readers.labelled import Add, gather
 from fastprompt.errors import DataError
 
 _ENTAILMENT = ("entailment", "not_entailment")
@@ -92,7 +95,7 @@ def load_glue(dataset_name: str, split: str, data_dir: str | Path | None = None)
     if split == "test":
         return _read_unlabelled(GLUE[dataset_name], folder / name)
     if dataset_name == "mrpc" and original.exists() and not (folder / name).exists():
-        return _read(task, original, _ids_of_dev(folder / "dev_ids.tsv"), split)
+        return _read(task, original, folder / "dev_ids.tsv", split)
     return read_glue(dataset_name, folder / name)
 
 
@@ -105,34 +108,50 @@ def read_glue(dataset_name: str, path: Path) -> LabelledTexts:
     return _read(GLUE[dataset_name], path)
 
 
-def _read(task: GlueTask, path: Path, dev: set[tuple[str, str]] | None = None, split: str = "") -> LabelledTexts:
+def _read(task: GlueTask, path: Path, dev: Path | None = None, split: str = "") -> LabelledTexts:
     """Args: dev: MRPC's pairs of ids that GLUE put into its development set; `split` keeps those, or the others."""
     *text_columns, label_column = task.columns
-    short: list[int] | None = [] if task.leaves_out_short else None
-    columns: list[list[str]] = [[] for _ in text_columns]
-    labels: list[int | float] = []
-    for number, row in read_tsv(path, task.columns, task.header, short):
-        if dev is not None and ((row.get("#1 ID", ""), row.get("#2 ID", "")) in dev) != (split == "validation"):
-            continue
-        for column, name in zip(columns, text_columns, strict=True):
-            column.append(row[name])
-        labels.append(_label(task, row[label_column], f"{path}, line {number}"))
-    if not labels:
-        names = "<TAB>".join(task.header or task.columns)
-        raise DataError(f"{path} has no rows; {task.title}'s have the columns {names}.")
-    made = _make(task, columns, labels)
-    if short:
+
+    def read(add: Add) -> dict[str, Any]:
+        ids = None if dev is None else _ids_of_dev(dev)
+        short: list[int] | None = [] if task.leaves_out_short else None
+        empty = True
+        for number, row in read_tsv(path, task.columns, task.header, short):
+            if ids is not None and ((row.get("#1 ID", ""), row.get("#2 ID", "")) in ids) != (split == "validation"):
+                continue
+            add([row[name] for name in text_columns], _label(task, row[label_column], f"{path}, line {number}"))
+            empty = False
+        if empty:
+            names = "<TAB>".join(task.header or task.columns)
+            raise DataError(f"{path} has no rows; {task.title}'s have the columns {names}.")
+        return {"short": short}
+
+    settings = {"glue": task.title, "split": split if dev else "labelled"}
+    found = gather([path, dev] if dev else [path], settings, read)
+    made = _make(task, found.columns, found.labels.tolist())
+    if short := found.about["short"]:
         made.notes.append(f"{path}: {len(short)} lines have too few columns and are left out (the first: {short[0]}).")
+    made.notes += found.notes
     return made
 
 
 def _read_unlabelled(task: GlueTask, path: Path) -> LabelledTexts:
     """A test file: it has a header, CoLA's too, and no labels."""
     names = task.columns[:-1]
-    rows = [row for _, row in read_tsv(path, names)]
-    if not rows:
-        raise DataError(f"{path} has no rows; {task.title}'s test file has the columns {', '.join(names)}.")
-    return _make(task, [[row[name] for row in rows] for name in names], _unknown(task, len(rows)))
+
+    def read(add: Add) -> dict[str, Any]:
+        empty = True
+        for _, row in read_tsv(path, names):
+            add([row[name] for name in names], 0)
+            empty = False
+        if empty:
+            raise DataError(f"{path} has no rows; {task.title}'s test file has the columns {', '.join(names)}.")
+        return {}
+
+    found = gather([path], {"glue": task.title, "split": "test"}, read)
+    made = _make(task, found.columns, _unknown(task, len(found.labels)))
+    made.notes += found.notes
+    return made
 
 
 def _unknown(task: GlueTask, count: int) -> list[int | float]:
@@ -156,7 +175,7 @@ def _label(task: GlueTask, text: str, where: str) -> int | float:
     return labels.index(text)
 
 
-def _make(task: GlueTask, columns: list[list[str]], labels: list[int | float]) -> LabelledTexts:
+def _make(task: GlueTask, columns: list[Sequence[str]], labels: list[int | float]) -> LabelledTexts:
     texts, *pairs = columns
     names = None if task.label_names is None else list(task.label_names)
     return LabelledTexts(texts, labels, names, pairs[0] if pairs else None)

@@ -19,7 +19,10 @@ from fastprompt.data.readers.files import (
     read_tsv,
     shown,
 )
+from fastprompt.data.readers.labelled import Add, gather
 from fastprompt.errors import ConfigError, DataError
+
+import numpy
 
 _WHOLE = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -50,54 +53,121 @@ def load_own(
     if text_columns is None or not 1 <= len(text_columns) <= 2:
         raise ConfigError("--text_columns names the column of the texts, or the two columns of pairs of texts.")
     text_columns, label_column = [name.strip() for name in text_columns], label_column.strip()
-    texts: list[list[str]] = [[] for _ in text_columns]
-    labels: list[Record] = []
-    label_columns = [] if split == "test" else [label_column]
-    source, rows, class_names = _open(Path(data_dir).expanduser(), split, [*text_columns, *label_columns])
-    for row in rows:
-        for column, name in zip(texts, text_columns, strict=True):
-            column.append(row.get(name, str))
-        labels.append(Record(row.source, row.trail, row.value.get(label_column)))
-    if not labels:
-        raise DataError(f"{source} has no rows.")
-    first, *second = texts
-    pairs = second[0] if second else None
-    if split == "test":
-        unknown: list[Any] = [0.0 if regression else 0] * len(first)
-        if label_names is None and not regression:
-            raise ConfigError("The test split does not name the classes; give label_names=, those of training.")
-        return LabelledTexts(first, unknown, None if regression else list(label_names), pairs)
-    if regression:
-        return LabelledTexts(first, [_number(label) for label in labels], None, pairs)
-    written = [_class(label) for label in labels]
-    found = [label.strip() for label in written]
-    names = list(dict.fromkeys(name.strip() for name in label_names or class_names or _in_order(set(found))))
-    if len(names) < 2:
-        raise DataError(f"{source}: all labels are {names[0]!r}; at least two classes are expected.")
-    index = {name: number for number, name in enumerate(names)}
-    for name, label in zip(found, labels, strict=True):
-        if name not in index:
-            raise label.wrong(f"the label {name!r} does not occur in training, whose labels are {shown(names)}")
-    made = LabelledTexts(first, [index[name] for name in found], names, pairs)
-    if spaced := sum(label != trimmed for label, trimmed in zip(written, found, strict=True)):
-        made.notes.append(f"{source}: {spaced} labels have spaces around them, which are no part of a class's name.")
+    required = text_columns if split == "test" else [*text_columns, label_column]
+    found = _Found(Path(data_dir).expanduser(), split, required)
+    labels = _Labels(found.where, split, label_names, regression)
+
+    def read(add: Add) -> dict[str, Any]:
+        labels.clear()
+        rows, class_names = found.rows()
+        for row in rows:
+            texts = [row.get(name, str) for name in text_columns]
+            add(texts, labels.number(Record(row.source, row.trail, row.value.get(label_column))))
+        return labels.finish(class_names)
+
+    settings = {"columns": required, "label_names": label_names and list(label_names), "regression": regression}
+    gathered = gather(found.files, {"tabular": found.suffix, "split": split, **settings}, read)
+    numbers, names = gathered.labels, gathered.about["names"]
+    if names is not None:
+        index = {name: number for number, name in enumerate(names)}
+        numbers = numpy.array([index[name] for name in gathered.about["classes"]] or [0])[numbers]
+    first, *second = gathered.columns
+    made = LabelledTexts(first, numbers.tolist(), names, second[0] if second else None)
+    if spaced := gathered.about["spaced"]:
+        made.notes.append(
+            f"{found.where}: {spaced} labels have spaces around them, which are no part of a class's name."
+        )
+    made.notes += gathered.notes
     return made
 
 
-def _open(folder: Path, split: str, required: list[str]) -> tuple[Path, Iterator[Record], list[str] | None]:
-    """Where a split stands, its rows, and the classes' names where the data say them."""
-    if (folder / "dataset_dict.json").exists():
-        return folder, *_open_saved(folder, split, required)
-    path = find_split(folder, split, (".csv", ".tsv", ".jsonl"))
-    if path.suffix == ".jsonl":
-        return path, _checked(read_json_lines(path), required), None
-    if path.suffix == ".csv":
-        lines = read_csv(path, required)
-    elif has_csv_quotes(path):
-        lines = read_csv(path, required, "\t")
-    else:
-        lines = read_tsv(path, required)
-    return path, (Record(str(path), f"line {number}", row) for number, row in lines), None
+class _Labels:
+    """The labels of a split as numbers: of a regression themselves, else of the classes as they come."""
+
+    def __init__(self, where: Path, split: str, label_names: Sequence[str] | None, regression: bool) -> None:
+        self.where, self.split, self.label_names, self.regression = where, split, label_names, regression
+        self.clear()
+
+    def clear(self) -> None:
+        self.classes: dict[str, int] = {}
+        self.first: list[Record] = []  # where each class comes first
+        self.count = self.spaced = 0
+        self.problem: DataError | None = None  # raised after the last row: a row that cannot be read comes before it
+
+    def number(self, label: Record) -> int | float:
+        self.count += 1
+        if self.split == "test" or self.problem is not None:
+            return 0.0 if self.regression else 0
+        try:
+            if self.regression:
+                return _number(label)
+            written = _class(label)
+        except DataError as problem:
+            self.problem = problem
+            return 0
+        name = written.strip()
+        self.spaced += name != written
+        if name not in self.classes:
+            self.first.append(label)
+        return self.classes.setdefault(name, len(self.classes))
+
+    def finish(self, class_names: list[str] | None) -> dict[str, Any]:
+        """What is to be known of the numbers: "names" in their order, "classes" as they are numbered here."""
+        if not self.count:
+            raise DataError(f"{self.where} has no rows.")
+        if self.problem is not None:
+            raise self.problem
+        names = None if self.regression else self._names(class_names)
+        return {"names": names, "classes": list(self.classes), "spaced": self.spaced}
+
+    def _names(self, class_names: list[str] | None) -> list[str]:
+        if self.split == "test":
+            if self.label_names is None:
+                raise ConfigError("The test split does not name the classes; give label_names=, those of training.")
+            return list(self.label_names)
+        names = self.label_names or class_names or _in_order(set(self.classes))
+        names = list(dict.fromkeys(name.strip() for name in names))
+        if len(names) < 2:
+            raise DataError(f"{self.where}: all labels are {names[0]!r}; at least two classes are expected.")
+        known = set(names)
+        for name, label in zip(self.classes, self.first, strict=True):
+            if name not in known:
+                raise label.wrong(f"the label {name!r} does not occur in training, whose labels are {shown(names)}")
+        return names
+
+
+class _Found:
+    """A split of a folder.
+
+    Attributes:
+        where: its file, or the folder that `datasets` saved.
+        files: what its rows depend on.
+        suffix: how the file's name ends; "" of a folder.
+    """
+
+    def __init__(self, folder: Path, split: str, required: list[str]) -> None:
+        self.split, self.required, self.suffix = split, required, ""
+        if (folder / "dataset_dict.json").exists():
+            self.where = folder
+            self.files = sorted(path for path in folder.rglob("*") if path.is_file())
+        else:
+            self.where = find_split(folder, split, (".csv", ".tsv", ".jsonl"))
+            self.files, self.suffix = [self.where], self.where.suffix
+
+    def rows(self) -> tuple[Iterator[Record], list[str] | None]:
+        """The rows, and the classes' names where the data say them."""
+        path, required = self.where, self.required
+        if not self.suffix:
+            return _open_saved(path, self.split, required)
+        if self.suffix == ".jsonl":
+            return _checked(read_json_lines(path), required), None
+        if self.suffix == ".csv":
+            lines = read_csv(path, required)
+        elif has_csv_quotes(path):
+            lines = read_csv(path, required, "\t")
+        else:
+            lines = read_tsv(path, required)
+        return (Record(str(path), f"line {number}", row) for number, row in lines), None
 
 
 def _checked(rows: Iterator[Record], required: list[str]) -> Iterator[Record]:
