@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.data.given import as_examples, as_tokenizer
-from fastprompt.data.packed import CHUNK, is_list
+from fastprompt.data.packed import CHUNK, PackedRows, is_list
 from fastprompt.data.tokenised import tokenised
-from fastprompt.errors import ConfigError
+from fastprompt.errors import ConfigError, DataError
 from fastprompt.methods.checks import whole_number
 
 import numpy
@@ -63,6 +63,20 @@ class Indexed(Protocol):
         """Raises: DataError: an index of the batch has no row."""
 
 
+def _check_indices(rows: PackedRows, pad: PadBatch, model: Indexed) -> None:
+    """Of each chunk the rows with the lowest and highest indices; where one is wrong the whole chunk, whose first such
+    row the error names.
+
+    Raises:
+        DataError: an index has no row in the model.
+    """
+    for chunk, start in enumerate(range(0, len(rows), CHUNK)):
+        try:
+            model.check_indices(pad([rows[place] for place in rows.extremes(chunk, IGNORE_INDEX)]))
+        except DataError:
+            model.check_indices(pad([rows[place] for place in range(start, min(start + CHUNK, len(rows)))]))
+
+
 def make_dataloader(
     data: Any,
     tokenizer: Any,
@@ -109,8 +123,7 @@ def make_dataloader(
         notes += found
     pad = PadBatch(tokenizer.pad_token_id)
     if model is not None:
-        for start in range(0, len(rows), CHUNK):
-            model.check_indices(pad([rows[place] for place in range(start, min(start + CHUNK, len(rows)))]))
+        _check_indices(rows, pad, model)
     sampler = LengthGroupedBatchSampler(rows.lengths, batch_size, shuffle, seed, rows.label_counts(IGNORE_INDEX))
     made = loader.make_dataloader(rows, sampler, pad)
     made.text_settings = {"max_seq_length": max_length, **data.text_settings}  # a model that trains on it stores them

@@ -38,10 +38,20 @@ class Lists:
             return numpy.maximum.reduceat(self.values.lengths(), self.offsets[:-1])
         return numpy.diff(self.offsets)
 
+    def extremes(self, ignored: int | None) -> set[int]:
+        """Two rows at most, which hold the lowest and the highest number; `ignored` is none."""
+        inner = self.values.extremes(ignored) if isinstance(self.values, Lists) else _extremes(self.values, ignored)
+        return {int(numpy.searchsorted(self.offsets, place, side="right")) - 1 for place in inner}
+
     def counts_without(self, ignored: int) -> numpy.ndarray:
         """(rows,) how many of each row's numbers are not `ignored`."""
         before = numpy.concatenate([[0], numpy.cumsum(self.values != ignored)])
         return before[self.offsets[1:]] - before[self.offsets[:-1]]
+
+
+def _extremes(values: numpy.ndarray, ignored: int | None) -> set[int]:
+    values = values if ignored is None else numpy.where(values == ignored, values.max(), values)
+    return {int(values.argmin()), int(values.argmax())}
 
 
 Column = numpy.ndarray | Lists  # (rows,) int64 or float64, a number each; or a list each
@@ -90,6 +100,14 @@ class PackedRows(Sequence):
             name: column[row] if isinstance(column, Lists) else column[row].item()
             for name, column in self.chunks[chunk].items()
         }
+
+    def extremes(self, chunk: int, ignored: int) -> list[int]:
+        """The rows of a chunk that hold the lowest and the highest number of each column; `ignored` is no label."""
+        found: set[int] = set()
+        for name, column in self.chunks[chunk].items():
+            skipped = ignored if name == "labels" else None
+            found |= column.extremes(skipped) if isinstance(column, Lists) else _extremes(column, skipped)
+        return [chunk * CHUNK + row for row in sorted(found)]
 
     @cached_property
     def lengths(self) -> numpy.ndarray:

@@ -13,10 +13,11 @@ from fastprompt.data.examples import (
     TaggedTokens,
     TextToText,
 )
-from fastprompt.data.packed import CHUNK
+from fastprompt.data.packed import CHUNK, is_list
 from fastprompt.data.sampler import LengthGroupedBatchSampler
 from fastprompt.data.squad_windows import make_windows
 from fastprompt.data.tokenised import tokenised
+from fastprompt.errors import DataError
 from fastprompt.framework import ops
 
 import numpy
@@ -117,3 +118,48 @@ def test_windows_and_their_packed_rows_share_memory(tokenizer):
         assert window.input_ids.tolist() == ids
         assert numpy.shares_memory(window.input_ids, row["input_ids"])
         assert numpy.shares_memory(window.token_type_ids, row["token_type_ids"])
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "windows"])
+def test_the_rows_with_the_extremes_of_every_column_are_found(kind, tokenizer, monkeypatch):
+    monkeypatch.setattr(type(tokenizer), "eos_token_id", 2)
+    packed = tokenised(KINDS[kind], tokenizer, 60, [])
+
+    def limits(name, places):
+        values = [packed[place][name] for place in places]
+        flat = numpy.concatenate([numpy.hstack(value) if is_list(value) else [value] for value in values])
+        if name == "labels":
+            flat = flat[flat != IGNORE_INDEX]
+        return flat.min(), flat.max()
+
+    for chunk, start in enumerate(range(0, ROWS, CHUNK)):
+        whole = range(start, min(start + CHUNK, ROWS))
+        found = packed.extremes(chunk, IGNORE_INDEX)
+        assert set(found) <= set(whole)
+        assert len(found) <= 2 * len(packed[0])
+        for name in packed[0]:
+            assert limits(name, found) == limits(name, whole)
+
+
+class Watched:
+    def __init__(self, highest):
+        self.highest, self.seen = highest, []
+
+    def check_indices(self, batch):
+        self.seen.append(len(batch["input_ids"]))
+        wrong = numpy.argwhere(batch["input_ids"] > self.highest)
+        if len(wrong):
+            raise DataError(f"row {wrong[0][0]} of {len(batch['input_ids'])}")
+
+
+def test_of_right_indices_few_rows_are_checked_and_a_wrong_one_is_named_by_its_row(tokenizer):
+    ids = {text: max(tokenizer([text])[0]["input_ids"]) for text in ("a", "b", "c")}
+    *low, high = sorted(ids, key=ids.get)
+    data = LabelledTexts([*low[:1] * (ROWS - 3), high, low[0], high], LABELS)
+    model = Watched(ids[high])
+    fp.make_dataloader(data, tokenizer, model=model)
+    assert len(model.seen) == 2
+    assert max(model.seen) <= 6
+    with pytest.raises(DataError, match=f"^row {ROWS - 3 - CHUNK} of {ROWS - CHUNK}$"):
+        fp.make_dataloader(data, tokenizer, model=Watched(ids[low[1]]))
