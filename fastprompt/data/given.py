@@ -6,6 +6,7 @@ from typing import Any
 
 from fastprompt.data.encoding import Encodable
 from fastprompt.data.examples import LabelledTexts
+from fastprompt.data.stored_texts import column_of
 from fastprompt.errors import CheckpointError, DataError
 from fastprompt.methods.checks import numbered_labels, plain
 from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
@@ -81,7 +82,7 @@ def as_tokenizer(given: Any) -> Tokenizer:
     return own
 
 
-def _columns(data: Any) -> dict[Any, list[Any]]:
+def _columns(data: Any) -> dict[Any, Sequence[Any]]:
     several = isinstance(data, dict) and any(hasattr(part, "column_names") for part in data.values())
     if several or hasattr(data, "get_dataset"):
         raise DataError(f"{type(data).__name__} holds several data sets; give one of them, such as its 'train'.")
@@ -91,7 +92,7 @@ def _columns(data: Any) -> dict[Any, list[Any]]:
         return {name: list(field.content) for name, field in data.get_all_fields().items()}
     names = getattr(data, "column_names", getattr(data, "columns", None))  # datasets, pandas
     if names is not None:
-        return {name: list(data[name]) for name in names}
+        return {name: column_of(data, name) for name in names}
     if not isinstance(data, list | tuple):
         raise DataError(f"data is of the type {type(data).__name__}, which nothing is known of; {_FIX}.")
     return _columns_of_rows(data)

@@ -13,45 +13,42 @@ class StoredTexts(Sequence):
     """Strings that stay in their file until they are asked for; slices of it are lists.
 
     Args:
-        arrays: pyarrow's, of `CHUNK` strings each; the last may have fewer.
-        digest: a hash of what is in them.
+        column: pyarrow's chunked array of strings, none of them null.
+        digest: a hash of what is in it; None: it is made where it is asked for.
         places: (N,) which of the strings these are; None: all.
     """
 
-    def __init__(self, arrays: list[Any], digest: str, places: numpy.ndarray | None = None) -> None:
-        self._arrays = arrays
+    def __init__(self, column: Any, digest: str | None = None, places: numpy.ndarray | None = None) -> None:
+        self._column = column
         self._digest = digest
         self._places = places
-        self._count = sum(map(len, arrays)) if places is None else len(places)
 
     @property
     def digest(self) -> str:
-        """A hash of the strings."""
-        places = b"" if self._places is None else self._places.tobytes()
-        return hashlib.sha256(self._digest.encode() + places).hexdigest()
+        """A hash of the strings; of the same ones it may be another where they come from elsewhere."""
+        found = hashlib.sha256()
+        if self._digest is None:
+            for text in self:
+                found.update(f"\n{text!r}".encode())
+        else:
+            found.update(self._digest.encode())
+            found.update(b"" if self._places is None else self._places.tobytes())
+        return found.hexdigest()
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._column if self._places is None else self._places)
 
     def __getitem__(self, place: int | slice) -> Any:
+        count = len(self)
         if isinstance(place, slice):
-            wanted = range(self._count)[place]
+            wanted = range(count)[place]
             if self._places is None and wanted.step == 1:
-                return self._between(wanted.start, wanted.stop)
+                return self._column.slice(wanted.start, len(wanted)).to_pylist()
             return [self[one] for one in wanted]
-        if not -self._count <= place < self._count:
-            raise IndexError(f"Text {place} of {self._count}.")
-        place %= self._count
-        chunk, row = divmod(place if self._places is None else int(self._places[place]), CHUNK)
-        return self._arrays[chunk][row].as_py()
-
-    def _between(self, start: int, stop: int) -> list[str]:
-        found: list[str] = []
-        while start < stop:
-            chunk, row = divmod(start, CHUNK)
-            found += self._arrays[chunk].slice(row, min(CHUNK - row, stop - start)).to_pylist()
-            start += CHUNK - row
-        return found
+        if not -count <= place < count:
+            raise IndexError(f"Text {place} of {count}.")
+        place %= count
+        return self._column[place if self._places is None else int(self._places[place])].as_py()
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), CHUNK):
@@ -67,4 +64,13 @@ class StoredTexts(Sequence):
     def select(self, places: Sequence[int]) -> "StoredTexts":
         """The strings at `places`, in that order."""
         wanted = numpy.asarray(places, dtype="int64")
-        return StoredTexts(self._arrays, self._digest, wanted if self._places is None else self._places[wanted])
+        return StoredTexts(self._column, self._digest, wanted if self._places is None else self._places[wanted])
+
+
+def column_of(dataset: Any, name: str) -> Sequence[Any]:
+    """A column of a `datasets.Dataset`: texts stay in its file, whatever else it is becomes a list."""
+    if not hasattr(dataset, "with_format"):
+        return list(dataset[name])
+    column = dataset.with_format("arrow")[:][name]
+    is_text = str(column.type) in ("string", "large_string") and not column.null_count
+    return StoredTexts(column) if is_text else list(dataset[name])

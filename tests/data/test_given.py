@@ -3,6 +3,7 @@
 import fastprompt as fp
 from fastprompt.data.examples import LabelledTexts
 from fastprompt.data.given import as_examples
+from fastprompt.data.stored_texts import StoredTexts
 from fastprompt.errors import DataError
 from fastprompt.framework import backend, ops
 
@@ -49,6 +50,20 @@ def test_a_table_of_texts_and_labels_gives_the_same_batches(tiny, make):
     assert batches(make({"sentence1": TEXTS, "sentence2": PAIRS, "label": LABELS}), tokenizer) == wanted
     wanted = batches(LabelledTexts(TEXTS, [0.5, 1.0, 2.0], None), tokenizer)
     assert batches(make({"sentence": TEXTS, "label": [0.5, 1.0, 2.0]}), tokenizer) == wanted
+
+
+@pytest.mark.once
+def test_the_texts_of_a_dataset_stay_in_its_file():
+    table = as_dataset(ROWS)
+    for given, places in ((table, [0, 1, 2]), (table.select([2, 0]), [2, 0]), (table.with_format("numpy"), [0, 1, 2])):
+        found = as_examples(given)
+        assert isinstance(found.texts, StoredTexts)
+        assert (found.texts, found.labels) == ([TEXTS[i] for i in places], [LABELS[i] for i in places])
+        listed = LabelledTexts(list(found.texts), found.labels, found.label_names)
+        assert (found.fingerprint, found.identity["texts"]) == (listed.fingerprint, listed.identity["texts"])
+    assert found.head(2).select([1]).texts == TEXTS[1:2]
+    with pytest.raises(DataError, match="texts: row 1 is None, not a text"):
+        as_examples(as_dataset({**ROWS, "text": ["a", None, "b"]}))
 
 
 @pytest.mark.once

@@ -9,6 +9,7 @@ from fastprompt.data.examples import LabelledTexts
 from fastprompt.data.readers.files import read_tsv
 from fastprompt.data.readers.hub import load_from_hub
 from fastprompt.data.readers.labelled import Add, gather
+from fastprompt.data.stored_texts import column_of
 from fastprompt.errors import DataError
 
 _ENTAILMENT = ("entailment", "not_entailment")
@@ -189,6 +190,6 @@ def _from_hub(task: GlueTask, dataset_name: str, split: str) -> LabelledTexts:
     if dataset_name == "mnli" and split in ("validation", "test"):
         split += "_matched"
     rows = load_from_hub(task.title, "nyu-mll/glue", dataset_name, split)
-    columns = [list(rows[name]) for name in task.hub_columns or task.columns[:-1]]
+    columns = [column_of(rows, name) for name in task.hub_columns or task.columns[:-1]]
     labels = _unknown(task, len(columns[0])) if split.startswith("test") else list(rows["label"])
     return _make(task, columns, labels)

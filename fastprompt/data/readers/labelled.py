@@ -67,6 +67,8 @@ def _from_store(files: Sequence[Path], settings: dict[str, Any], read: Read, not
     from fastprompt.data import store
     from fastprompt.data.stored_texts import StoredTexts
 
+    import pyarrow
+
     def write(add_chunk: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         rows: list[tuple[Any, ...]] = []
 
@@ -94,6 +96,9 @@ def _from_store(files: Sequence[Path], settings: dict[str, Any], read: Read, not
     if entry is None:
         return None
     names = [name for name in entry.batches[0].schema.names if name != "labels"]
-    columns = [StoredTexts([batch.column(name) for batch in entry.batches], f"{entry.digest} {name}") for name in names]
+    columns = [
+        StoredTexts(pyarrow.chunked_array([batch.column(name) for batch in entry.batches]), f"{entry.digest} {name}")
+        for name in names
+    ]
     labels = numpy.concatenate([batch.column("labels").to_numpy() for batch in entry.batches])
     return Gathered(columns, labels, entry.about, notes)
