@@ -29,6 +29,7 @@ __all__ = [
     "device_of",
     "freeze",
     "is_trainable",
+    "modules",
     "move",
     "named_parameters",
     "parameter",
@@ -188,6 +189,11 @@ class LayerNorm(Module):
 def parameter(shape: Sequence[int]) -> Var:
     """A trainable tensor of zeros, for a module to hold as an attribute."""
     return jittor.zeros(tuple(shape))
+
+
+def modules(module: Module) -> list[Module]:
+    """`module` and every module in it, each once."""
+    return list({id(one): one for one in module.modules()}.values())
 
 
 def named_parameters(module: jittor.nn.Module) -> dict[str, Var]:

@@ -27,6 +27,7 @@ __all__ = [
     "device_of",
     "freeze",
     "is_trainable",
+    "modules",
     "move",
     "named_parameters",
     "parameter",
@@ -127,6 +128,11 @@ class _LayerNorm(PyLayer):
 def parameter(shape: Sequence[int]) -> Tensor:
     """A trainable tensor of zeros, for a module to hold as an attribute."""
     return paddle.create_parameter(list(shape), "float32", default_initializer=_ZEROS)
+
+
+def modules(module: Module) -> list[Module]:
+    """`module` and every module in it, each once."""
+    return module.sublayers(include_self=True)
 
 
 def named_parameters(module: Module) -> dict[str, Tensor]:

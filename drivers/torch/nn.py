@@ -21,6 +21,7 @@ __all__ = [
     "device_of",
     "freeze",
     "is_trainable",
+    "modules",
     "move",
     "named_parameters",
     "parameter",
@@ -34,6 +35,11 @@ __all__ = [
 def parameter(shape: Sequence[int]) -> torch.nn.Parameter:
     """A trainable tensor of zeros, for a module to hold as an attribute."""
     return torch.nn.Parameter(torch.zeros(tuple(shape)))
+
+
+def modules(module: Module) -> list[Module]:
+    """`module` and every module in it, each once."""
+    return list(module.modules())
 
 
 def named_parameters(module: Module) -> dict[str, torch.nn.Parameter]:

@@ -4,12 +4,11 @@ Few layers are called many times: `num_hidden_layers` times a group of `inner_gr
 evenly over `num_hidden_groups` groups. Every call has a prefix of its own.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from fastprompt.backbones.bert import BertEmbeddings, BertSelfAttention
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.portable import PassInputs, PortableBackbone, activation
+from fastprompt.backbones.portable import PortableBackbone, activation
 from fastprompt.framework import nn
 
 _DEFAULTS = {"hidden_act": "gelu_new", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # not BERT's
@@ -73,7 +72,7 @@ class Backbone(PortableBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.encoder.embedding_hidden_mapping_in(self.embeddings(inputs_embeds, token_type_ids, position_ids))
 
-    def blocks(self, inputs: PassInputs) -> list[Callable]:
+    def layer_modules(self) -> list[Any]:
         groups, calls = list(self.encoder.albert_layer_groups), self.config["num_hidden_layers"]
         calls_of_a_group = calls / len(groups)  # a float, rounded as the stock model does
         chosen = [groups[int(index / calls_of_a_group)] for index in range(calls)]

@@ -5,7 +5,6 @@ arXiv:2108.12409). Padding stands nowhere, and neither does a prefix unless it h
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from fastprompt.backbones.cache import LayerCache
@@ -113,7 +112,7 @@ class Backbone(CausalBackbone):
         slopes = alibi_slopes(self.geometry.heads).reshape(1, -1, 1, 1)
         return mask + distances * ops.tensor(slopes, like=like)
 
-    def blocks(self, inputs: PassInputs) -> list[Callable]:
+    def layer_modules(self) -> list[Any]:
         return list(self.h)
 
     def finish(self, hidden: Any) -> Any:

@@ -1,10 +1,9 @@
 """DistilBERT (Sanh et al., 2019, arXiv:1910.01108), portable."""
 
-from collections.abc import Callable
 from typing import Any
 
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.portable import PassInputs, PortableBackbone, activation, attend, split_heads
+from fastprompt.backbones.portable import PortableBackbone, activation, attend, split_heads
 from fastprompt.framework import nn
 from fastprompt.pretrained.geometry import padding_id
 
@@ -86,5 +85,5 @@ class Backbone(PortableBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.embeddings(inputs_embeds, position_ids)
 
-    def blocks(self, inputs: PassInputs) -> list[Callable]:
+    def layer_modules(self) -> list[Any]:
         return list(self.transformer.layer)

@@ -1,10 +1,9 @@
 """GPT-2 (Radford et al., 2019), portable; its vocabulary head is tied to the word embeddings."""
 
-from collections.abc import Callable
 from typing import Any
 
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.portable import PassInputs, activation, attend, split_heads
+from fastprompt.backbones.portable import activation, attend, split_heads
 from fastprompt.backbones.portable_causal import CausalBackbone
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import nn, ops
@@ -90,7 +89,7 @@ class Backbone(CausalBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return self.drop(inputs_embeds + self.wpe(position_ids))
 
-    def blocks(self, inputs: PassInputs) -> list[Callable]:
+    def layer_modules(self) -> list[Any]:
         return list(self.h)
 
     def finish(self, hidden: Any) -> Any:

@@ -115,6 +115,9 @@ class Backbone(CausalBackbone):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         return inputs_embeds
 
+    def layer_modules(self) -> list[Any]:
+        return list(self.layers)
+
     def blocks(self, inputs: PassInputs) -> list[Callable]:
         rotation = rotation_at(inputs.position_ids, self._frequencies, like=inputs.inputs_embeds)
         return [partial(layer, rotation=rotation) for layer in self.layers]

@@ -165,6 +165,9 @@ class Backbone(PortableBackbone):
         window = ops.tensor(window, like=like)  # (1, 1, T, P + T)
         return {GLOBAL: mask, LOCAL: window if mask is None else mask + window}
 
+    def layer_modules(self) -> list[Any]:
+        return list(self.layers)
+
     def blocks(self, inputs: PassInputs) -> list[Callable]:
         rotations = {
             kind: rotation_at(inputs.position_ids, frequencies, like=inputs.inputs_embeds)

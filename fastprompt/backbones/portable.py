@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fastprompt.backbones.cache import KeyValueCache, LayerCache, prepend
 from fastprompt.backbones.prefix import Prefix
-from fastprompt.errors import CheckpointError
+from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import nn, ops
 from fastprompt.pretrained.families import family_of
 from fastprompt.pretrained.geometry import geometry, padding_id
@@ -119,10 +119,18 @@ class PassInputs(NamedTuple):
     cache: KeyValueCache | None
 
 
+def shared_dropout(kind: str) -> ConfigError:
+    """The error of a family whose layers share their dropout, where it is to be left out before one of them."""
+    return ConfigError(
+        f"{kind} calls one layer many times, so that dropout cannot be left out before the first layer of "
+        f"prefix_layers alone; set hidden_dropout_prob=0 and attention_probs_dropout_prob=0."
+    )
+
+
 class PortableBackbone(nn.Module):
     """A Transformer written in `nn` and `ops`; its parameters bear the names of the stock transformers base model.
 
-    A family fills in `embed_inputs` and `blocks`.
+    A family fills in `embed_inputs` and `layer_modules`, and `blocks` where its layers read more than their prefix.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -153,10 +161,31 @@ class PortableBackbone(nn.Module):
         """Word embeddings (B, T, embedding_size) -> the first layer's input (B, T, hidden)."""
         raise NotImplementedError
 
+    def layer_modules(self) -> list[Any]:
+        """The module of every layer in order; one that stands for several comes several times."""
+        raise NotImplementedError
+
     def blocks(self, inputs: PassInputs) -> list[Callable]:
         """The layers in order, each called as block(hidden, mask, key, value) with its prefix, or None twice, and with
         cache=, a LayerCache, where there is one."""
-        raise NotImplementedError
+        return self.layer_modules()
+
+    def no_dropout_before(self, layer: int) -> None:
+        """Leave out all dropout before the layer of this index: what enters it is then a constant of the text.
+
+        Raises:
+            ConfigError: a module with dropout comes both before and after it.
+        """
+        later = {id(module) for one in self.layer_modules()[layer:] for module in nn.modules(one)}
+        before = {id(module) for one in self.layer_modules()[:layer] for module in nn.modules(one)}
+        for module in nn.modules(self):
+            name = "p" if isinstance(module, nn.Dropout) else "dropout_p"
+            if not getattr(module, name, 0.0):
+                continue
+            if id(module) in later & before:
+                raise shared_dropout(self.config["model_type"])
+            if id(module) not in later:
+                setattr(module, name, 0.0)
 
     def make_mask(self, inputs: PassInputs) -> Any | None:
         """What is added to attention scores, (B or 1, heads or 1, T or 1, P + cached + T)."""
@@ -200,15 +229,20 @@ class PortableBackbone(nn.Module):
         if attention_mask is None and prefix is not None and prefix.mask is not None:
             attention_mask = ops.ones(inputs_embeds.shape[:2], like=inputs_embeds)
         inputs = PassInputs(inputs_embeds, position_ids, attention_mask, prefix, cache)
-        mask = self.make_mask(inputs)
+        masks: dict[bool, Any] = {}  # of layers with a prefix, and of those without
         hidden = self.embed_inputs(inputs_embeds, token_type_ids, position_ids)
         states = [hidden]
         recompute = self.gradient_checkpointing and self.training and cache is None
         for index, block in enumerate(self.blocks(inputs)):
-            block_inputs = (hidden, mask, *(prefix.layer(index, batch) if prefix else (None, None)))
+            pair = prefix.layer(index, batch) if prefix else None
+            prefixed = pair is not None
+            if prefixed not in masks:
+                masks[prefixed] = self.make_mask(inputs if prefixed else inputs._replace(prefix=None))
+            block_inputs = (hidden, masks[prefixed], *(pair or (None, None)))
             if cache is not None:
                 block = partial(block, cache=cache.layers[index])
-            hidden = nn.checkpoint(block, *block_inputs) if recompute else block(*block_inputs)
+            has_gradient = prefix is None or index >= prefix.first_layer
+            hidden = nn.checkpoint(block, *block_inputs) if recompute and has_gradient else block(*block_inputs)
             if output_hidden_states:
                 states.append(hidden)
         states[-1] = self.finish(hidden)

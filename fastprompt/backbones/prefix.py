@@ -6,22 +6,33 @@ from fastprompt.framework import ops
 
 
 class Prefix(NamedTuple):
-    """Keys and values to stand before every layer's own, [layers, 1 or B, heads_kv, pre_seq_len, head_dim].
+    """Keys and values to stand before layers' own, [chosen layers, 1 or B, heads_kv, pre_seq_len, head_dim].
 
     mask is (B, pre_seq_len), 1 for what a row sees, where rows have prefixes of unequal lengths; None: all is seen.
     A prefix stands at no position, unless `has_positions`: then it takes the first ones, and the tokens' follow.
+    layers are the indices of the chosen layers, in ascending order; None: all.
     """
 
     key: Any
     value: Any
     mask: Any = None
     has_positions: bool = False
+    layers: tuple[int, ...] | None = None
 
     @property
     def length(self) -> int:
         return self.key.shape[3]
 
-    def layer(self, index: int, batch: int) -> tuple[Any, Any]:
-        """Layer `index`'s share for `batch` rows, (B, heads_kv, pre_seq_len, head_dim) each."""
+    @property
+    def first_layer(self) -> int:
+        """The first layer that has a prefix: those before it are the backbone's alone."""
+        return self.layers[0] if self.layers else 0
+
+    def layer(self, index: int, batch: int) -> tuple[Any, Any] | None:
+        """Layer `index`'s share for `batch` rows, (B, heads_kv, pre_seq_len, head_dim) each; None: it has none."""
+        if self.layers is not None:
+            if index not in self.layers:
+                return None
+            index = self.layers.index(index)
         shape = (batch, *self.key.shape[2:])
         return ops.expand(self.key[index], shape), ops.expand(self.value[index], shape)

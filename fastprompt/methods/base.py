@@ -16,7 +16,9 @@ from fastprompt.cloze.template import Template
 from fastprompt.cloze.verbalizer import check_verbalizer, read_verbalizer
 from fastprompt.errors import ConfigError
 from fastprompt.methods.checks import one_of, plain, probability, some_of, whole_number
+from fastprompt.methods.layers import layers_of, read_layers
 from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.geometry import geometry
 
 POOLINGS = ("first", "last", "mean", "prompt")
 PREFIX_PARTS = ("encoder", "decoder", "cross")
@@ -127,13 +129,20 @@ class MethodConfig:
         """
         return self
 
+    def prepare(self, backbone: Any) -> None:
+        """Change in a loaded backbone what the method asks for.
+
+        Raises:
+            ConfigError: this backbone cannot do that.
+        """
+
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, **dataclasses.asdict(self)}
 
 
 @dataclass(kw_only=True)
 class DeepConfig(MethodConfig):
-    """A prompt of keys and values before every layer's attention.
+    """A prompt of keys and values before the attention of every layer, or of chosen ones.
 
     Args:
         pre_seq_len: number of prefix positions.
@@ -143,6 +152,9 @@ class DeepConfig(MethodConfig):
         prefix_parts: of an encoder-decoder, which attention has a prefix: the "encoder"'s to its text, the "decoder"'s
             to what it has written, the decoder's to the encoder's states ("cross"). Each has keys and values of its
             own. None: all three (Li and Liang, 2021, arXiv:2101.00190).
+        prefix_layers: the layers that have a prefix, by their indices from 0, or "last:N", the last N of the backbone,
+            which a model turns into indices; None: all. Of an encoder-decoder they are meant of each of its parts.
+            What comes before the first of them is the frozen backbone alone, and has no dropout.
     """
 
     has_prompt: ClassVar[bool] = True
@@ -155,6 +167,9 @@ class DeepConfig(MethodConfig):
         default=None,
         metadata={"help": "an encoder-decoder's attention that has a prefix: encoder decoder cross; default: all"},
     )
+    prefix_layers: tuple[int, ...] | str | None = field(
+        default=None, metadata={"help": "layers that have a prefix: last:2, or 4 5, counted from 0; default: all"}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,6 +177,8 @@ class DeepConfig(MethodConfig):
         probability("prefix_dropout", self.prefix_dropout)
         if self.prefix_parts is not None:
             self.prefix_parts = some_of("prefix_parts", self.prefix_parts, PREFIX_PARTS)
+        if self.prefix_layers is not None:
+            self.prefix_layers = read_layers(self.prefix_layers)
 
     @property
     def prompt_tensors(self) -> tuple[str, ...]:
@@ -182,12 +199,38 @@ class DeepConfig(MethodConfig):
                     f"prefix_parts are an encoder-decoder's, and {checkpoint.name} ({checkpoint.model_type}) is none; "
                     f"leave them off."
                 )
-            return self
+            return self._with_layers(checkpoint, {"": geometry(checkpoint.config).layers})
         if self.shift_positions:
             raise ConfigError(
                 f"{checkpoint.name} ({checkpoint.model_type}) counts its positions itself; leave shift_positions off."
             )
-        return dataclasses.replace(self, prefix_parts=self.prefix_parts or PREFIX_PARTS)
+        parts, sizes = self.prefix_parts or PREFIX_PARTS, geometry(checkpoint.config)
+        config = dataclasses.replace(self, prefix_parts=parts)
+        return config._with_layers(
+            checkpoint, {part: sizes.layers if part == "encoder" else sizes.decoder_layers for part in parts}
+        )
+
+    def prepare(self, backbone: Any) -> None:
+        if self.prefix_layers:
+            parts = (self.prefix_parts,) if self.prefix_parts else ()
+            backbone.no_dropout_before(self.prefix_layers[0], *parts)
+
+    def _with_layers(self, checkpoint: Checkpoint, counts: dict[str, int]) -> "MethodConfig":
+        """The same with the indices of `prefix_layers`; None where they are all.
+
+        Args:
+            counts: how many layers each part of the backbone has.
+        """
+        if self.prefix_layers is None:
+            return self
+        chosen = {part: layers_of(self.prefix_layers, count, checkpoint.name) for part, count in counts.items()}
+        layers = next(iter(chosen.values()))
+        if other := next((part for part, found in chosen.items() if found != layers), None):
+            raise ConfigError(
+                f"prefix_layers is {self.prefix_layers!r}, and {checkpoint.name} has {counts} layers, so that they are "
+                f"others in its {other}: name them by their indices, or one part with prefix_parts."
+            )
+        return dataclasses.replace(self, prefix_layers=None if len(layers) == max(counts.values()) else layers)
 
 
 @dataclass(kw_only=True)

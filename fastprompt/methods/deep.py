@@ -1,4 +1,4 @@
-"""A deep prompt: keys and values before every layer's attention."""
+"""A deep prompt: keys and values before the attention of layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ class DeepPrompt(Prompt):
     """Makes keys and values [layers, heads_kv, pre_seq_len, head_dim]; a subclass makes their `rows`.
 
     Args:
-        config: the method's options.
-        prefix_shape: (layers, heads_kv, head_dim) of the backbone.
+        config: the method's options; its prefix_layers are None or indices.
+        prefix_shape: (layers, heads_kv, head_dim): how many layers have a prefix, and the sizes of its heads.
     """
 
     def __init__(self, config: DeepConfig, prefix_shape: tuple[int, int, int]) -> None:
@@ -56,7 +56,8 @@ class DeepPrompt(Prompt):
         pair = [ops.expand(ops.reshape(x, (layers, 1, heads, length, width)), shape) for x in self()]
         if dropout:
             pair = [ops.dropout(x, dropout, training=True) for x in pair]
-        return Prefix(*(ops.cast_like(x, like) for x in pair), has_positions=self.config.shift_positions)
+        key, value = (ops.cast_like(x, like) for x in pair)
+        return Prefix(key, value, has_positions=self.config.shift_positions, layers=self.config.prefix_layers)
 
     def attach(self, inputs: dict[str, Any], backbone: Any, pseudo_tokens: Any = None) -> dict[str, Any]:
         return {**inputs, "prefix": self.prefix(inputs["input_ids"].shape[0], backbone.word_embeddings().weight)}
@@ -124,6 +125,11 @@ def for_parts(
         make: prefix_shape, name -> a prompt; the name seeds its initial values.
     """
     if not config.prefix_parts:
-        return make(context.backbone.prefix_shape, "prefix")
-    shapes = context.backbone.prefix_shapes
-    return PrefixParts({part: make(shapes[part], f"prefix.{part}") for part in config.prefix_parts})
+        return make(_chosen(config, context.backbone.prefix_shape), "prefix")
+    shapes = {part: _chosen(config, context.backbone.prefix_shapes[part]) for part in config.prefix_parts}
+    return PrefixParts({part: make(shape, f"prefix.{part}") for part, shape in shapes.items()})
+
+
+def _chosen(config: DeepConfig, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The `prefix_shape` of a prompt in the chosen layers of a backbone of that one."""
+    return shape if config.prefix_layers is None else (len(config.prefix_layers), *shape[1:])

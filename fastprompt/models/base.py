@@ -81,6 +81,7 @@ class PromptModel(nn.Module):
         self.has_encoder = config.has_encoder and not collapsed
         context = BuildContext(backbone, lambda text: load_tokenizer(checkpoint.directory).plain_ids(text), seed)
         self.prompt = make_prompt(self.method_config, context, collapsed)
+        self.method_config.prepare(backbone)
         trainable.freeze(self)
         self._sizes = {name: int(numpy.prod(tuple(p.shape))) for name, p in self.named_tensors().items()}
         self.text_settings = {}

@@ -14,9 +14,14 @@ def padding_id(config: dict[str, Any]) -> int | None:
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes a prompt is made for, whatever config.json calls them; of an encoder-decoder, its encoder's."""
+    """The sizes a prompt is made for, whatever config.json calls them; of an encoder-decoder, its encoder's.
+
+    Attributes:
+        decoder_layers: of an encoder-decoder, its decoder's number of layers.
+    """
 
     layers: int
+    decoder_layers: int
     heads: int
     heads_kv: int
     head_dim: int
@@ -43,10 +48,10 @@ def geometry(config: dict[str, Any]) -> Geometry:
     positions = config.get("max_position_embeddings") or config.get("n_positions")
     if positions and family.positions_follow_padding:
         positions -= padding_id(config) + 1
+    layers = first("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
     return Geometry(
-        # times ALBERT's inner layers
-        layers=first("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
-        * config.get("inner_group_num", 1),
+        layers=layers * config.get("inner_group_num", 1),  # ALBERT's
+        decoder_layers=first("num_decoder_layers", "decoder_layers", default=layers),
         heads=heads,
         heads_kv=first("num_key_value_heads", default=heads),
         head_dim=first("head_dim", "d_kv", default=hidden // heads),

@@ -1,10 +1,10 @@
 """The prompt file, one for all frameworks: prompt_config.json beside prompt.safetensors.
 
 It holds what was tuned and not the backbone: `key` and `value` [layers, heads_kv, pre_seq_len, head_dim] of a deep
-prefix, on an encoder-decoder `encoder.key` and so on for each part, or `embedding` [length, embedding_size] of a
-shallow prompt, the head under its Hugging Face names, the weights of an encoder that made the prompt
-("prompt.mlp_head.0.weight"), and the tuned backbone tensors of a baseline. Without its encoder a prompt is
-"collapsed": it works, and trains on, as what the encoder made.
+prefix, of all layers or of those in `prefix_layers`, on an encoder-decoder `encoder.key` and so on for each part, or
+`embedding` [length, embedding_size] of a shallow prompt, the head under its Hugging Face names, the weights of an
+encoder that made the prompt ("prompt.mlp_head.0.weight"), and the tuned backbone tensors of a baseline. Without its
+encoder a prompt is "collapsed": it works, and trains on, as what the encoder made.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from safetensors.numpy import save
 
 CONFIG_FILE = "prompt_config.json"
 TENSOR_FILE = "prompt.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: prefix_layers
 # How texts became tokens when a prompt was tuned: options, and keys of the JSON where they are known.
 TEXT_SETTINGS = ("max_seq_length", "chat_template", "doc_stride", "max_query_length")
-_ADDED = {"problem_type": None, "prefix_parts": None}  # keys that the first files had not
+_ADDED = {"problem_type": None, "prefix_parts": None, "prefix_layers": None}  # keys that the first files had not
 
 
 @dataclass

@@ -21,6 +21,7 @@ METHODS = {
     "p-tuning-v2": {"method": "p-tuning-v2", "pre_seq_len": 5, "init_std": 0.5},
     "p-tuning-v2-projection": {"method": "p-tuning-v2", "pre_seq_len": 4, "prefix_projection": True, "init_std": 0.2},
     "p-tuning-v2-shifted": {"method": "p-tuning-v2", "pre_seq_len": 5, "init_std": 0.5, "shift_positions": True},
+    "p-tuning-v2-layers": {"method": "p-tuning-v2", "pre_seq_len": 5, "init_std": 0.5, "prefix_layers": "last:2"},
     "p-tuning-lstm": {"method": "p-tuning", "num_virtual_tokens": 4},
     "p-tuning-mlp": {"method": "p-tuning", "num_virtual_tokens": 4, "encoder": "mlp"},
     "shallow-prefix": {"method": "shallow-prefix", "pre_seq_len": 4},

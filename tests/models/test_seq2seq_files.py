@@ -1,5 +1,6 @@
 """Prompts of encoder-decoders: saved, on the command line, refused."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -27,6 +28,7 @@ from support.seq2seq import (
     BATCH,
     LABELS,
     LENGTH,
+    MASK,
     METHODS,
     SHAPES,
     TEXT,
@@ -172,6 +174,29 @@ def test_parts_that_no_encoder_decoder_has_are_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             fp.PTuningV2Config(prefix_parts=parts)
+
+
+def test_the_last_layers_are_those_of_each_part_and_refused_where_they_differ(folders):
+    config = fp.PTuningV2Config(pre_seq_len=2, prefix_layers="last:1")  # 2 layers of the encoder, 3 of the decoder
+    with pytest.raises(ConfigError, match=r"prefix_layers is 'last:1', and .* others in its decoder: name them"):
+        model_of(folders["flan-t5"], config)
+    model = model_of(folders["flan-t5"], dataclasses.replace(config, prefix_parts=("decoder", "cross")))
+    assert model.method_config.prefix_layers == (2,)
+    assert model_of(folders["t5"], config).method_config.prefix_layers == (1,)
+
+
+def test_dropout_of_an_encoder_decoder_acts_from_the_first_chosen_layer_on(folders):
+    config = fp.PTuningV2Config(pre_seq_len=LENGTH, prefix_parts=("cross",), prefix_layers=[1])
+    model = model_of(folders["t5"], config, hidden_dropout_prob=0.5)
+    model.train()
+    seen = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        called = {"input_ids": TEXT, "attention_mask": MASK, "decoder_input_ids": LABELS.clamp(min=0)}
+        seen.append(model.backbone(**called, output_hidden_states=True))
+    for layer in (0, 1):
+        torch.testing.assert_close(seen[0][layer], seen[1][layer], atol=0, rtol=0)
+    assert (seen[0][-1] - seen[1][-1]).abs().max() > 1e-3
 
 
 def test_what_cannot_work_is_refused(folders, tmp_path):

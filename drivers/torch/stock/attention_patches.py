@@ -26,8 +26,7 @@ class _PrefixAttention:
     """What comes before the stock class of a self-attention module; a family fills in `with_prefix`."""
 
     def forward(self, hidden_states: torch.Tensor, *inputs: Any, **options: Any) -> tuple[torch.Tensor, Any]:
-        if part := part_of(self):
-            prefix = part.layer(self, len(hidden_states))
+        if (part := part_of(self)) and (prefix := part.layer(self, len(hidden_states))):
             return self.with_prefix(prefix, hidden_states, *inputs, **options), None
         stock = super().forward(hidden_states, *inputs, **options)
         if recorded := recording():

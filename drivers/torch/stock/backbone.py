@@ -7,6 +7,7 @@ models with encoder and decoder are one of encoder_decoder.py.
 import inspect
 from typing import Any
 
+from fastprompt.backbones.portable import shared_dropout
 from fastprompt.backbones.prefix import Prefix
 from fastprompt.drivers.torch.stock.attention_patches import PATCHES, patch_attention
 from fastprompt.drivers.torch.stock.forward_pass import (
@@ -44,6 +45,7 @@ class StockBackbone(nn.Module):
             self._takes.discard("position_ids")
         self._shapes: dict[str, tuple[int, int, int]] = {}  # part -> (layers, heads_kv, head_dim)
         self._shares_layers = False
+        self._without_dropout: list[nn.Module] = []
         self._find_attention()
 
     def _probe(self) -> dict[str, torch.Tensor]:
@@ -93,6 +95,28 @@ class StockBackbone(nn.Module):
                 f"use prompt-tuning, or an encoder such as BERT, RoBERTa or DistilBERT."
             )
         return self._shapes[""]
+
+    def no_dropout_before(self, layer: int) -> None:
+        """See PortableBackbone.no_dropout_before."""
+        self._leave_out_dropout({"": layer})
+
+    def _leave_out_dropout(self, first: dict[str, int]) -> None:
+        """`first`: the beginning of a stack's names -> its first layer that has dropout."""
+        rates = [module.p for module in self.model.modules() if isinstance(module, nn.Dropout)]
+        if self._shares_layers and any(rates):
+            raise shared_dropout(self.config["model_type"])
+        for name, module in self.model.named_modules():
+            for stack, layer in first.items():
+                numbers = [int(word) for word in name.split(".") if word.isdecimal()]  # a layer's first
+                if f"{name}.".startswith(stack) and (not numbers or numbers[0] < layer):
+                    self._without_dropout.append(module)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "StockBackbone":
+        super().train(mode)
+        for module in self._without_dropout:  # dropout asks the module that it stands in
+            module.training = False
+        return self
 
     @property
     def gradient_checkpointing(self) -> bool:

@@ -44,6 +44,14 @@ class EncoderDecoderBackbone(StockBackbone):
         """(layers, heads_kv, head_dim) of each part."""
         return dict(self._shapes)
 
+    def no_dropout_before(self, layer: int, parts: tuple[str, ...]) -> None:
+        """As PortableBackbone.no_dropout_before, of each part that has a prefix; before the first layer of the decoder
+        comes the whole encoder."""
+        first = {"encoder.": layer if "encoder" in parts else self._shapes["encoder"][0]}
+        if "encoder" not in parts:
+            first["decoder."] = layer
+        self._leave_out_dropout(first)
+
     def new_cache(self) -> _Cache:
         """An empty cache for `forward`."""
         return _Cache()

@@ -87,13 +87,14 @@ class PartPass:
         self._widened: dict[int, tuple[torch.Tensor | None, torch.Tensor]] = {}
         self._causal: torch.Tensor | None = None
 
-    def layer(self, module: nn.Module, batch: int) -> LayerPrefix:
-        """What stands before this call of `module`, for `batch` rows."""
+    def layer(self, module: nn.Module, batch: int) -> LayerPrefix | None:
+        """What stands before this call of `module`, for `batch` rows; None: its layer has no prefix."""
         index = PrefixSlot.of(module).layer
         if index is None:
             index = self._calls
             self._calls += 1
-        return LayerPrefix(*self._prefix.layer(index, batch), self._prefix.mask, self._prefix.has_positions)
+        pair = self._prefix.layer(index, batch)
+        return pair and LayerPrefix(*pair, self._prefix.mask, self._prefix.has_positions)
 
     def causal(self, query: torch.Tensor) -> torch.Tensor:
         """Which tokens each of the queries (B, heads, T, head_dim) sees, (B, 1, T, T)."""

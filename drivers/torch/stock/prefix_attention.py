@@ -29,8 +29,7 @@ def prefix_attention(
 ) -> tuple[torch.Tensor, None]:
     if recorded := recording():
         recorded.calls.append(AttentionCall(module, key.shape[1], key.shape[3], query.shape[2], (key, value)))
-    elif part := part_of(module):
-        prefix = part.layer(module, query.shape[0])
+    elif (part := part_of(module)) and (prefix := part.layer(module, query.shape[0])):
         if attention_mask is None and _is_causal(module, options) and query.shape[2] > 1:
             # Left to is_causal, the corner of a mask that is wider than high would be the wrong one.
             attention_mask = part.causal(query)

@@ -10,7 +10,7 @@ from fastprompt.methods.checks import check_init, positive, whole_number
 
 @dataclass(kw_only=True)
 class PTuningV2Config(DeepConfig):
-    """P-Tuning v2 (Liu et al., 2022, arXiv:2110.07602): trained keys and values before every layer's attention.
+    """P-Tuning v2 (Liu et al., 2022, arXiv:2110.07602): trained keys and values before the layers' attention.
 
     Args, beside those of `DeepConfig`:
         prefix_projection: make the keys and values with a two-layer Tanh network instead of storing them; of an

@@ -1,4 +1,4 @@
-"""P-Tuning v2's prefix encoder (Liu et al., 2022, arXiv:2110.07602): keys and values for every layer."""
+"""P-Tuning v2's prefix encoder (Liu et al., 2022, arXiv:2110.07602): keys and values for the layers."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ class PrefixEncoder(StoredPrefix):
 
     Args:
         config: the method's options.
-        prefix_shape: (layers, heads_kv, head_dim) of the backbone.
+        prefix_shape: (layers, heads_kv, head_dim): how many layers have a prefix, and the sizes of its heads.
         hidden_size: the backbone's; the width of a position's embedding under projection.
         seed: seeds the initial values, and `name` does: encoders of other names start from others.
     """
@@ -92,6 +92,7 @@ def _init_from_text(prefix: PrefixEncoder, backbone: Any, tokens: list[int]) -> 
     with ops.no_grad():
         pairs = backbone.keys_and_values(ops.tensor(numpy.array([tokens])))
     backbone.train()
-    layers = [[ops.to_numpy(x) for x in pair] for pair in pairs]
+    chosen = prefix.config.prefix_layers or range(len(pairs))
+    layers = [[ops.to_numpy(x) for x in pairs[index]] for index in chosen]
     key, value = (numpy.concatenate(arrays) for arrays in zip(*layers, strict=True))  # [layers, heads_kv, T, head_dim]
     nn.set_value(prefix.embedding.weight, to_chunks(key, value))
