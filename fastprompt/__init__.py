@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ impo
     from fastprompt.pretrained.tokenizer import load_tokenizer as load_tokenizer
     from fastprompt.training.checkpointing import check_checkpoint as check_checkpoint
     from fastprompt.training.checkpointing import find_checkpoints as find_checkpoints
+    from fastprompt.training.frozen_layers import cache_frozen_layers as cache_frozen_layers
     from fastprompt.training.optimization import AdamW as AdamW
     from fastprompt.training.optimization import ClipGradients as ClipGradients
     from fastprompt.training.optimization import LearningRateSchedule as LearningRateSchedule
@@ -95,6 +96,7 @@ _EXPORTS = {
     "fastprompt.models.token_classification": ("PromptForTokenClassification",),
     "fastprompt.pretrained.tokenizer": ("load_tokenizer",),
     "fastprompt.training.checkpointing": ("check_checkpoint", "find_checkpoints"),
+    "fastprompt.training.frozen_layers": ("cache_frozen_layers",),
     "fastprompt.training.optimization": (
         "AdamW",
         "ClipGradients",

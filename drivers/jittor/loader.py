@@ -4,8 +4,8 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from fastprompt.data.frozen import as_tensors
 from fastprompt.data.sampler import with_weight
-from fastprompt.drivers.jittor import ops
 
 from fastNLP import JittorDataLoader
 from fastNLP.core.samplers import ReproducibleSampler
@@ -91,8 +91,7 @@ class BatchSamplerLoader(JittorDataLoader):
         for indices in self.batch_sampler:
             self.cur_batch_indices = indices
             arrays = self.collate_fn([self.dataset.examples[i] for i in indices])
-            batch = {name: ops.tensor(array) for name, array in arrays.items()}
-            yield with_weight(batch, indices)
+            yield with_weight(as_tensors(arrays), indices)
 
 
 def make_dataloader(

@@ -24,10 +24,10 @@ class _Loader(PaddleDataLoader):
 
 def make_dataloader(dataset: Sequence[Any], batch_sampler: Any, collate_fn: Callable[[list], dict]) -> PaddleDataLoader:
     """`collate_fn` gets the examples of one batch and returns NumPy arrays by name; the loader yields tensors."""
-    from fastprompt.framework import ops
+    from fastprompt.data.frozen import as_tensors  # and with it the framework
 
     def collate(examples: list) -> dict:
-        return {name: ops.tensor(array) for name, array in collate_fn(examples).items()}
+        return as_tensors(collate_fn(examples))
 
     if not hasattr(batch_sampler, "batch_size"):
         batch_sampler.batch_size = None  # else fastNLP asks the first batch for its .shape, which a dict has not

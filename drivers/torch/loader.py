@@ -21,9 +21,9 @@ class _Loader(TorchDataLoader):
 
 def make_dataloader(dataset: Sequence[Any], batch_sampler: Any, collate_fn: Callable[[list], dict]) -> TorchDataLoader:
     """`collate_fn` gets the examples of one batch and returns NumPy arrays by name; the loader yields tensors."""
-    from fastprompt.framework import ops
+    from fastprompt.data.frozen import as_tensors  # and with it the framework
 
     def collate(examples: list) -> dict:
-        return {name: ops.tensor(array) for name, array in collate_fn(examples).items()}
+        return as_tensors(collate_fn(examples))
 
     return _Loader(dataset, batch_sampler=batch_sampler, collate_fn=collate)

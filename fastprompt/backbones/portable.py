@@ -209,6 +209,7 @@ class PortableBackbone(nn.Module):
         prefix: Prefix | None = None,
         output_hidden_states: bool = False,
         cache: KeyValueCache | None = None,
+        frozen_states: Any = None,
     ) -> list[Any]:
         """Hidden states, each (B, T, hidden), the last layer's last.
 
@@ -220,33 +221,74 @@ class PortableBackbone(nn.Module):
             position_ids: (B, T); None means the family's own.
             cache: a causal model's, of the tokens read so far, which stand before the input's, and to which those are
                 added. With it the attention mask is of both, (B, cached + T), and position_ids are given.
+            frozen_states: what `frozen_states` gave for this input and the first layer that has a prefix, or without a
+                prefix for all: the layers before it are not run, and have no states in the list.
         """
-        if inputs_embeds is None:
+        inputs = self._inputs(input_ids, attention_mask, position_ids, inputs_embeds, prefix, cache, frozen_states)
+        if frozen_states is None:
+            hidden = self.embed_inputs(inputs.inputs_embeds, token_type_ids, inputs.position_ids)
+            states = self._run(hidden, inputs, range(self.geometry.layers), output_hidden_states)
+        elif prefix is None:
+            return [inputs.inputs_embeds]
+        else:
+            layers = range(prefix.first_layer, self.geometry.layers)
+            states = self._run(inputs.inputs_embeds, inputs, layers, output_hidden_states)
+        states[-1] = self.finish(states[-1])
+        return states if output_hidden_states else states[-1:]
+
+    def frozen_states(
+        self,
+        layer: int,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+    ) -> Any:
+        """What enters the layer of this index where nothing of a prompt stands before it, (B, T, hidden); of an index
+        after the last what the backbone gives."""
+        inputs = self._inputs(input_ids, attention_mask, position_ids)
+        hidden = self.embed_inputs(inputs.inputs_embeds, token_type_ids, inputs.position_ids)
+        hidden = self._run(hidden, inputs, range(layer), False)[-1]
+        return hidden if layer < self.geometry.layers else self.finish(hidden)
+
+    def _inputs(
+        self,
+        input_ids: Any,
+        attention_mask: Any,
+        position_ids: Any,
+        inputs_embeds: Any = None,
+        prefix: Prefix | None = None,
+        cache: KeyValueCache | None = None,
+        frozen_states: Any = None,
+    ) -> PassInputs:
+        """What the layers read; its inputs_embeds are the frozen states where there are some."""
+        if frozen_states is not None:
+            inputs_embeds = ops.cast_like(frozen_states, self.word_embeddings().weight)
+        elif inputs_embeds is None:
             inputs_embeds = self.word_embeddings()(input_ids)
-        batch = inputs_embeds.shape[0]
         if position_ids is None:
             position_ids = positions(self.config, inputs_embeds, input_ids, shift=0)
         if attention_mask is None and prefix is not None and prefix.mask is not None:
             attention_mask = ops.ones(inputs_embeds.shape[:2], like=inputs_embeds)
-        inputs = PassInputs(inputs_embeds, position_ids, attention_mask, prefix, cache)
-        masks: dict[bool, Any] = {}  # of layers with a prefix, and of those without
-        hidden = self.embed_inputs(inputs_embeds, token_type_ids, position_ids)
+        return PassInputs(inputs_embeds, position_ids, attention_mask, prefix, cache)
+
+    def _run(self, hidden: Any, inputs: PassInputs, layers: range, all_states: bool) -> list[Any]:
+        """The states after these layers, and before them where all are asked for."""
+        prefix, cache, batch = inputs.prefix, inputs.cache, hidden.shape[0]
+        prefixed = [prefix is not None and prefix.stands_in(index) for index in layers]
+        # All before the first layer, which adds to the cache.
+        masks = {own: self.make_mask(inputs if own else inputs._replace(prefix=None)) for own in set(prefixed)}
         states = [hidden]
         recompute = self.gradient_checkpointing and self.training and cache is None
-        for index, block in enumerate(self.blocks(inputs)):
-            pair = prefix.layer(index, batch) if prefix else None
-            prefixed = pair is not None
-            if prefixed not in masks:
-                masks[prefixed] = self.make_mask(inputs if prefixed else inputs._replace(prefix=None))
-            block_inputs = (hidden, masks[prefixed], *(pair or (None, None)))
-            if cache is not None:
-                block = partial(block, cache=cache.layers[index])
+        blocks = self.blocks(inputs)
+        for index, own in zip(layers, prefixed, strict=True):
+            pair = prefix.layer(index, batch) if own else (None, None)
+            block_inputs = (states[-1], masks[own], *pair)
+            block = blocks[index] if cache is None else partial(blocks[index], cache=cache.layers[index])
             has_gradient = prefix is None or index >= prefix.first_layer
-            hidden = nn.checkpoint(block, *block_inputs) if recompute and has_gradient else block(*block_inputs)
-            if output_hidden_states:
-                states.append(hidden)
-        states[-1] = self.finish(hidden)
-        return states if output_hidden_states else states[-1:]
+            made = nn.checkpoint(block, *block_inputs) if recompute and has_gradient else block(*block_inputs)
+            states = [*states, made] if all_states else [made]
+        return states
 
     def keys_and_values(self, input_ids: Any) -> list[tuple[Any, Any]]:
         """What the attention of every layer reads of a text (1, T), where nothing stands before it: keys and values

@@ -28,11 +28,15 @@ class Prefix(NamedTuple):
         """The first layer that has a prefix: those before it are the backbone's alone."""
         return self.layers[0] if self.layers else 0
 
+    def stands_in(self, index: int) -> bool:
+        """Whether the layer `index` has a prefix."""
+        return self.layers is None or index in self.layers
+
     def layer(self, index: int, batch: int) -> tuple[Any, Any] | None:
         """Layer `index`'s share for `batch` rows, (B, heads_kv, pre_seq_len, head_dim) each; None: it has none."""
+        if not self.stands_in(index):
+            return None
         if self.layers is not None:
-            if index not in self.layers:
-                return None
             index = self.layers.index(index)
         shape = (batch, *self.key.shape[2:])
         return ops.expand(self.key[index], shape), ops.expand(self.value[index], shape)

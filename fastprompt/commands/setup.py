@@ -1,6 +1,7 @@
 """What commands share: device, examples, model, loaders and scores of a run."""
 
 import resource
+import sys
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -10,15 +11,18 @@ from fastprompt.data.dataloader import make_dataloader
 from fastprompt.data.encoding import Encodable
 from fastprompt.data.tasks import TaskData, load_task
 from fastprompt.errors import ConfigError
-from fastprompt.framework import backend, runtime
+from fastprompt.framework import backend, nn, runtime
 from fastprompt.inference.reading import Reading, print_notes
 from fastprompt.inference.tasks import Task, find_task
 from fastprompt.launch.world import world
 from fastprompt.models.auto import load_prompt_model
 from fastprompt.models.base import PromptModel
+from fastprompt.models.frozen import first_changed_layer
 from fastprompt.options.groups import ModelOptions
 from fastprompt.options.train import TrainOptions
+from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file
+from fastprompt.training.frozen_layers import cache_frozen_layers
 from fastprompt.training.trainer import evaluate
 
 
@@ -83,16 +87,40 @@ def check_precision(options: ModelOptions, device: str) -> None:
         raise ConfigError(f"{backend()} has no bfloat16 on {device}; leave --bf16 off.")
 
 
+def _backbone(options: ModelOptions) -> Checkpoint:
+    """The files of the pretrained model, be it a saved prompt's."""
+    if options.is_prompt:
+        return prompt_file.read_description(options.model_name_or_path).open_backbone(options.backbone)
+    return Checkpoint(options.model_name_or_path)
+
+
 def load_model(setup: Setup, data: TaskData) -> PromptModel:
     """The model for `data` that the options describe: a saved prompt's, or a fresh one."""
     options, task = setup.options.model, setup.task.model_task
     check_precision(options, setup.device)
+    loading = options.loading()
+    if setup.options.training.cache_frozen_layers is not None:
+        first_changed_layer(setup.options.config, _backbone(options))
+        loading["portable"] = True  # the stock model cannot start at a later layer
     if options.is_prompt:
-        model = load_prompt_model(options.model_name_or_path, **options.loading())
+        model = load_prompt_model(options.model_name_or_path, **loading)
         task.check_outputs(data, model, options.model_name_or_path)
-        return model
-    config = setup.options.config
-    return task.model.from_pretrained(options.model_name_or_path, config, **task.outputs(data), **options.loading())
+    else:
+        config = setup.options.config
+        model = task.model.from_pretrained(options.model_name_or_path, config, **task.outputs(data), **loading)
+    _note_dropout(setup.options, model)
+    return model
+
+
+def _note_dropout(options: TrainOptions, model: PromptModel) -> None:
+    """Say where a rate of dropout that was given does not act."""
+    layers = model.backbone.geometry.layers
+    first = model.method_config.first_changed_layer(layers)
+    rates = [name for name in ("hidden_dropout_prob", "attention_probs_dropout_prob") if getattr(options.model, name)]
+    if rates and 0 < first < layers:
+        print(f"note: --{' and --'.join(rates)} acts from layer {first} on, the first with a prefix.", file=sys.stderr)
+    if first == layers and options.training.cache_frozen_layers is not None:
+        print("note: the backbone's layers are computed once, and without dropout.", file=sys.stderr)
 
 
 def reading_of(options: TrainOptions, model: PromptModel, version_2: bool = False) -> Reading:
@@ -115,6 +143,9 @@ def make_loader(setup: Setup, model: PromptModel, data: TaskData, shuffle: bool 
         model=model,
     )
     reading.print_notes()
+    if (directory := options.training.cache_frozen_layers) is not None:
+        nn.move(model, setup.device)
+        loader = cache_frozen_layers(model, loader, directory, limit_gb=options.training.cache_limit)
     return Loaded(loader, prepared)
 
 

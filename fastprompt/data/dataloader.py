@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from fastprompt.data.encoding import IGNORE_INDEX
 from fastprompt.data.given import as_examples, as_tokenizer
@@ -54,6 +54,14 @@ def _padded(rows: list[Sequence[int]], fill: int) -> numpy.ndarray:
     for target, row in zip(made, rows, strict=True):
         target[: len(row)] = row
     return made
+
+
+class LoaderParts(NamedTuple):
+    """What a dataloader of `make_dataloader` is made of."""
+
+    rows: PackedRows
+    sampler: Any
+    pad: PadBatch
 
 
 class Indexed(Protocol):
@@ -126,5 +134,6 @@ def make_dataloader(
         _check_indices(rows, pad, model)
     sampler = LengthGroupedBatchSampler(rows.lengths, batch_size, shuffle, seed, rows.label_counts(IGNORE_INDEX))
     made = loader.make_dataloader(rows, sampler, pad)
+    made.parts = LoaderParts(rows, sampler, pad)
     made.text_settings = {"max_seq_length": max_length, **data.text_settings}  # a model that trains on it stores them
     return made

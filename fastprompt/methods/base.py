@@ -129,6 +129,11 @@ class MethodConfig:
         """
         return self
 
+    def first_changed_layer(self, layers: int) -> int:
+        """The first of a backbone's `layers` that does not stay as it is, or gets an input of its own; `layers` where
+        all stay."""
+        return 0 if self.has_prompt or self.tunes_backbone else layers
+
     def prepare(self, backbone: Any) -> None:
         """Change in a loaded backbone what the method asks for.
 
@@ -209,6 +214,9 @@ class DeepConfig(MethodConfig):
         return config._with_layers(
             checkpoint, {part: sizes.layers if part == "encoder" else sizes.decoder_layers for part in parts}
         )
+
+    def first_changed_layer(self, layers: int) -> int:
+        return self.prefix_layers[0] if self.prefix_layers else 0
 
     def prepare(self, backbone: Any) -> None:
         if self.prefix_layers:

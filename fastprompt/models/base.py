@@ -1,9 +1,11 @@
 """What every prompt model does: load, freeze, run the backbone with its prompt, step for fastNLP, save."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fastprompt.backbones.loading import load_backbone
+from fastprompt.data.frozen import FrozenStates
 from fastprompt.errors import BackendError, ConfigError
 from fastprompt.framework import backend, driver_module, frameworks_with, has, nn, ops
 from fastprompt.methods.base import MethodConfig
@@ -13,7 +15,7 @@ from fastprompt.methods.checks import whole_number
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.prompt import BuildContext
 from fastprompt.methods.registry import check_config
-from fastprompt.models import inputs, saving, trainable
+from fastprompt.models import frozen, inputs, saving, trainable
 from fastprompt.models.first_step import check_first_step
 from fastprompt.models.head_values import initialise_head
 from fastprompt.models.heads import make_head
@@ -37,6 +39,7 @@ class PromptModel(nn.Module):
         task: its name, in prompt files and in a family's record.
         pools: whether its head reads one vector of an example; else it reads every token's.
         outputs: the names of the head's outputs where the task fixes them.
+        reads_padding: whether its loss depends on the states of padding.
         fills_blanks: whether its texts stand in templates with a blank.
         causal: whether it is for backbones whose tokens see only those before them; None: for all.
         encoder_decoder: whether it is for those with an encoder and a decoder.
@@ -57,6 +60,7 @@ class PromptModel(nn.Module):
     causal: ClassVar[bool | None] = False
     encoder_decoder: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...] | None] = None
+    reads_padding: ClassVar[bool] = False
     bf16 = False
 
     def __init__(
@@ -223,20 +227,24 @@ class PromptModel(nn.Module):
         token_type_ids: Any = None,
         output_hidden_states: bool = False,
         pseudo_tokens: Any = None,
+        frozen_states: FrozenStates | None = None,
     ) -> tuple[Any, list[Any]]:
         """The backbone with its prompt.
 
         Returns what the head reads, as `pool` gives it, and the hidden states of prompt and tokens.
         """
-        called = self.backbone_inputs(input_ids, attention_mask, token_type_ids, pseudo_tokens)
+        called = self.backbone_inputs(input_ids, attention_mask, token_type_ids, pseudo_tokens, frozen_states)
         states = self.backbone(**called, output_hidden_states=output_hidden_states)
         return self.pool(states[-1], called["attention_mask"]), states
 
-    def backbone_inputs(
-        self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, pseudo_tokens: Any = None
-    ) -> dict[str, Any]:
+    def backbone_inputs(self, *given: Any, **named: Any) -> dict[str, Any]:
         """See `fastprompt.models.inputs.backbone_inputs`."""
-        return inputs.backbone_inputs(self, input_ids, attention_mask, token_type_ids, pseudo_tokens)
+        return inputs.backbone_inputs(self, *given, **named)
+
+    @cached_property
+    def frozen_source(self) -> str:
+        """Names what frozen states of this model are computed from, see `fastprompt.models.frozen`."""
+        return frozen.source_of(self)
 
     @property
     def max_length(self) -> int | None:
@@ -257,7 +265,14 @@ class PromptModel(nn.Module):
         """An array as a tensor on the model's device."""
         return ops.tensor(array, like=self.backbone.word_embeddings().weight)
 
-    def train_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
+    def train_step(
+        self,
+        input_ids: Any,
+        attention_mask: Any,
+        labels: Any,
+        token_type_ids: Any = None,
+        frozen_states: FrozenStates | None = None,
+    ) -> dict:
         """fastNLP's training step: {"loss"}.
 
         Raises:
@@ -269,14 +284,22 @@ class PromptModel(nn.Module):
                 "attention_mask": attention_mask,
                 "token_type_ids": token_type_ids,
                 "labels": labels,
+                "frozen_states": frozen_states,
             }
         )
 
-    def evaluate_step(self, input_ids: Any, attention_mask: Any, labels: Any, token_type_ids: Any = None) -> dict:
+    def evaluate_step(
+        self,
+        input_ids: Any,
+        attention_mask: Any,
+        labels: Any,
+        token_type_ids: Any = None,
+        frozen_states: FrozenStates | None = None,
+    ) -> dict:
         """fastNLP's evaluation step: {"pred", "target": the labels, "loss": scalar}; pred as `predictions` gives it."""
         inputs = {"input_ids": input_ids, "token_type_ids": token_type_ids, "labels": labels}
         check_batch(self, inputs)
-        output = self(attention_mask=attention_mask, **inputs)
+        output = self(attention_mask=attention_mask, **inputs, frozen_states=frozen_states)
         return {"pred": self.predictions(output.logits), "target": labels, "loss": output.loss}
 
     def predictions(self, logits: Any) -> Any:

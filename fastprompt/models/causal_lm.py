@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastprompt.data.frozen import FrozenStates
 from fastprompt.errors import ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.models.inputs import position_ids
@@ -46,6 +47,7 @@ class PromptForCausalLM(LanguageModel):
         labels: Any = None,
         output_hidden_states: bool = False,
         only_targets: bool = False,
+        frozen_states: FrozenStates | None = None,
     ) -> ModelOutput:
         """Read a batch; the logits are (B, T, vocab_size), each position's of the token after it.
 
@@ -54,14 +56,20 @@ class PromptForCausalLM(LanguageModel):
             labels: (B, T), the token at each position, or -100 where it is not to be learnt. With them the output has
                 the mean cross entropy as its loss, every label being predicted by the position before it.
             only_targets: compute no others: the logits are (N, vocab_size), of the N labels in their order.
+            frozen_states: what leaves the layers that the method leaves as they are, of `fp.cache_frozen_layers`.
         """
-        read = self.read(input_ids, attention_mask, labels, output_hidden_states)
+        read = self.read(input_ids, attention_mask, labels, output_hidden_states, frozen_states)
         return self._output(read, labels, output_hidden_states, only_targets)
 
     def read(
-        self, input_ids: Any, attention_mask: Any, labels: Any, output_hidden_states: bool = False
+        self,
+        input_ids: Any,
+        attention_mask: Any,
+        labels: Any,
+        output_hidden_states: bool = False,
+        frozen_states: FrozenStates | None = None,
     ) -> tuple[Any, list[Any]]:
-        return self.encode(input_ids, attention_mask, None, output_hidden_states)
+        return self.encode(input_ids, attention_mask, None, output_hidden_states, frozen_states=frozen_states)
 
     def _start(
         self, ids: numpy.ndarray, mask: numpy.ndarray, max_new_tokens: int

@@ -3,8 +3,10 @@
 from typing import Any
 
 from fastprompt.backbones.portable import positions
+from fastprompt.data.frozen import FrozenStates
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
+from fastprompt.models.frozen import own_states
 from fastprompt.models.protocol import Model
 
 
@@ -14,16 +16,18 @@ def backbone_inputs(
     attention_mask: Any = None,
     token_type_ids: Any = None,
     pseudo_tokens: Any = None,
+    frozen_states: FrozenStates | None = None,
 ) -> dict[str, Any]:
     """What the backbone is called with for a batch (B, T) and the model's prompt; an attention mask is always in it.
 
     Args:
+        frozen_states: (B, T, hidden), what `fastprompt.models.frozen` computed of this input.
         pseudo_tokens: (B, T), where a template has the prompt among its words: which pseudo token stands at a position,
             counted from 1, and 0 for the others.
 
     Raises:
         ConfigError: the input is longer than the backbone's positions allow.
-        DataError: pseudo_tokens are missing.
+        DataError: pseudo_tokens are missing, or the frozen states are another model's.
     """
     limit = max_length(model)
     if limit is not None and input_ids.shape[1] > limit:
@@ -38,6 +42,8 @@ def backbone_inputs(
         inputs["token_type_ids"] = token_type_ids
     if model.prompt is not None:
         inputs = model.prompt.attach(inputs, model.backbone, pseudo_tokens)
+    if frozen_states is not None:
+        inputs["frozen_states"] = own_states(model, frozen_states)
     return inputs | position_ids(model, inputs, input_ids)
 
 

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from fastprompt.data.encoding import IGNORE_INDEX
+from fastprompt.data.frozen import FrozenStates
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
@@ -37,6 +38,11 @@ class IncrementalDecoder:
     def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
         """What the backbone is called with for tokens (B, T) that it has not read."""
         raise NotImplementedError
+
+
+def _given(frozen_states: FrozenStates | None) -> dict[str, FrozenStates]:
+    """As keyword arguments: an encoder-decoder takes none."""
+    return {} if frozen_states is None else {"frozen_states": frozen_states}
 
 
 class LanguageModel(PromptModel):
@@ -99,20 +105,25 @@ class LanguageModel(PromptModel):
             ops.take_rows(labels, indices.tolist()),
         )
 
-    def train_step(self, input_ids: Any, attention_mask: Any, labels: Any) -> dict:
+    def train_step(
+        self, input_ids: Any, attention_mask: Any, labels: Any, frozen_states: FrozenStates | None = None
+    ) -> dict:
         """fastNLP's training step: {"loss"}.
 
         Raises:
             TrainingError: at the first step, where the prompt gets no gradient and so would silently not train.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
-        return self._train_on({**inputs, "only_targets": True})
+        return self._train_on({**inputs, "only_targets": True, **_given(frozen_states)})
 
-    def evaluate_step(self, input_ids: Any, attention_mask: Any, labels: Any) -> dict:
+    def evaluate_step(
+        self, input_ids: Any, attention_mask: Any, labels: Any, frozen_states: FrozenStates | None = None
+    ) -> dict:
         """fastNLP's evaluation step, over the N labels that count: {"pred": (N,) likeliest tokens, "target": (N,),
         "loss": scalar}."""
         check_batch(self, {"input_ids": input_ids, "labels": labels})
-        states, targets = self._labelled(self.read(input_ids, attention_mask, labels)[0], labels)
+        read, _ = self.read(input_ids, attention_mask, labels, **_given(frozen_states))
+        states, targets = self._labelled(read, labels)
         logits = self.token_logits(states)
         return {"pred": self.predictions(logits), "target": targets, "loss": class_loss(logits, targets)}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastprompt.cloze.template import Template
 from fastprompt.data.cloze import word_ids
+from fastprompt.data.frozen import FrozenStates
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
@@ -98,6 +99,7 @@ class PromptForMaskedLM(PromptModel):
         pseudo_tokens: Any = None,
         labels: Any = None,
         output_hidden_states: bool = False,
+        frozen_states: FrozenStates | None = None,
     ) -> ModelOutput:
         """Fill the blanks of a batch; the logits are (B, num_labels) with a verbalizer, else (B, vocab_size).
 
@@ -108,13 +110,16 @@ class PromptForMaskedLM(PromptModel):
             pseudo_tokens: (B, T) which pseudo token stands at a position, counted from 1, and 0 for the others.
             labels: (B,) labels, or ids of words without a verbalizer. With them the output has the mean cross entropy
                 as its loss.
+            frozen_states: what leaves the layers that the method leaves as they are, of `fp.cache_frozen_layers`.
 
         Raises:
             DataError: mask_positions are missing, or pseudo_tokens where the template has some.
         """
         if mask_positions is None:
             raise DataError("mask_positions are missing: the index of each row's blank (Template.lay_out makes them).")
-        states, hidden = self.encode(input_ids, attention_mask, token_type_ids, output_hidden_states, pseudo_tokens)
+        states, hidden = self.encode(
+            input_ids, attention_mask, token_type_ids, output_hidden_states, pseudo_tokens, frozen_states
+        )
         positions = ops.reshape(ops.arange(states.shape[1], like=input_ids), (1, -1))
         blank = ops.cast_like(positions == ops.reshape(mask_positions, (-1, 1)), states)  # (B, T)
         states = ops.sum(states * ops.reshape(blank, (*blank.shape, 1)), axis=1)  # (B, hidden)
@@ -132,6 +137,7 @@ class PromptForMaskedLM(PromptModel):
         labels: Any,
         token_type_ids: Any = None,
         pseudo_tokens: Any = None,
+        frozen_states: FrozenStates | None = None,
     ) -> dict:
         """fastNLP's training step: {"loss"}.
 
@@ -146,6 +152,7 @@ class PromptForMaskedLM(PromptModel):
                 "mask_positions": mask_positions,
                 "pseudo_tokens": pseudo_tokens,
                 "labels": labels,
+                "frozen_states": frozen_states,
             }
         )
 
@@ -157,6 +164,7 @@ class PromptForMaskedLM(PromptModel):
         labels: Any,
         token_type_ids: Any = None,
         pseudo_tokens: Any = None,
+        frozen_states: FrozenStates | None = None,
     ) -> dict:
         """fastNLP's evaluation step: {"pred": (B,) labels or ids of words, "target": the labels, "loss": scalar,
         "logits": as `forward` gives them}."""
@@ -168,7 +176,7 @@ class PromptForMaskedLM(PromptModel):
             "labels": labels,
         }
         check_batch(self, inputs)
-        output = self(attention_mask=attention_mask, **inputs)
+        output = self(attention_mask=attention_mask, **inputs, frozen_states=frozen_states)
         return {
             "pred": self.predictions(output.logits),
             "target": labels,

@@ -11,6 +11,7 @@ class Task(Protocol):
 
     task: ClassVar[str]
     pools: ClassVar[bool]
+    reads_padding: ClassVar[bool]
     fills_blanks: ClassVar[bool]
     causal: ClassVar[bool | None]
     encoder_decoder: ClassVar[bool]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastprompt.data.frozen import FrozenStates
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.indices import check_batch
@@ -27,6 +28,7 @@ class PromptForQuestionAnswering(PromptModel):
     task = "question_answering"
     pools = False
     outputs = ("start", "end")
+    reads_padding = True  # as in transformers, which normalises over all positions
 
     def forward(
         self,
@@ -36,6 +38,7 @@ class PromptForQuestionAnswering(PromptModel):
         start_positions: Any = None,
         end_positions: Any = None,
         output_hidden_states: bool = False,
+        frozen_states: FrozenStates | None = None,
     ) -> SpanOutput:
         """Read a batch.
 
@@ -44,15 +47,24 @@ class PromptForQuestionAnswering(PromptModel):
                 (B, T).
             start_positions, end_positions: (B,) first and last token of the answer, counted without a prompt's. One
                 after the input does not count. With both the output has the mean of their cross entropies as its loss.
+            frozen_states: what leaves the layers that the method leaves as they are, of `fp.cache_frozen_layers`.
         """
-        states, hidden = self.encode(input_ids, attention_mask, token_type_ids, output_hidden_states)
+        states, hidden = self.encode(
+            input_ids, attention_mask, token_type_ids, output_hidden_states, frozen_states=frozen_states
+        )
         logits = self.head(states)
         answered = start_positions is not None and end_positions is not None
         loss = span_loss(logits, start_positions, end_positions) if answered else None
         return SpanOutput(loss, logits, hidden if output_hidden_states else None)
 
     def train_step(
-        self, input_ids: Any, attention_mask: Any, start_positions: Any, end_positions: Any, token_type_ids: Any = None
+        self,
+        input_ids: Any,
+        attention_mask: Any,
+        start_positions: Any,
+        end_positions: Any,
+        token_type_ids: Any = None,
+        frozen_states: FrozenStates | None = None,
     ) -> dict:
         """fastNLP's training step: {"loss"}.
 
@@ -66,16 +78,25 @@ class PromptForQuestionAnswering(PromptModel):
                 "token_type_ids": token_type_ids,
                 "start_positions": start_positions,
                 "end_positions": end_positions,
+                "frozen_states": frozen_states,
             }
         )
 
     def evaluate_step(
-        self, input_ids: Any, attention_mask: Any, start_positions: Any, end_positions: Any, token_type_ids: Any = None
+        self,
+        input_ids: Any,
+        attention_mask: Any,
+        start_positions: Any,
+        end_positions: Any,
+        token_type_ids: Any = None,
+        frozen_states: FrozenStates | None = None,
     ) -> dict:
         """fastNLP's evaluation step: {"pred": (B, 2) likeliest start and end among the real tokens, "target": (B, 2),
         "loss": scalar, "start_logits": (B, T), "end_logits": (B, T)}."""
         check_batch(self, {"input_ids": input_ids, "token_type_ids": token_type_ids})
-        output = self(input_ids, attention_mask, token_type_ids, start_positions, end_positions)
+        output = self(
+            input_ids, attention_mask, token_type_ids, start_positions, end_positions, frozen_states=frozen_states
+        )
         padding = ops.cast_like(1 - attention_mask, output.logits)[:, :, None]
         return {
             "pred": ops.argmax(output.logits - 1e9 * padding, axis=1),

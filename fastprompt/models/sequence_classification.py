@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastprompt.data.frozen import FrozenStates
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.losses import class_loss, multi_label_loss, regression_loss
@@ -31,6 +32,7 @@ class PromptForSequenceClassification(PromptModel):
         token_type_ids: Any = None,
         labels: Any = None,
         output_hidden_states: bool = False,
+        frozen_states: FrozenStates | None = None,
     ) -> ModelOutput:
         """Classify a batch; the logits are (B, num_labels).
 
@@ -39,8 +41,11 @@ class PromptForSequenceClassification(PromptModel):
             labels: (B,) class indices, or by problem_type (B, num_labels) zeros and ones, or numbers (B,), or
                 (B, num_labels) of several. With them the output has a loss: the mean cross entropy, binary cross
                 entropy, or squared error.
+            frozen_states: what leaves the layers that the method leaves as they are, of `fp.cache_frozen_layers`.
         """
-        pooled, states = self.encode(input_ids, attention_mask, token_type_ids, output_hidden_states)
+        pooled, states = self.encode(
+            input_ids, attention_mask, token_type_ids, output_hidden_states, frozen_states=frozen_states
+        )
         logits = self.head(pooled)
         loss = None if labels is None else _LOSSES[self.problem_type](logits, labels)
         return ModelOutput(loss, logits, states if output_hidden_states else None)

@@ -138,6 +138,15 @@ class TrainingOptions:
     early_stop: int = option(5, "stop after so many epochs without a better development score", tasks=_LAMA)
     per_device_train_batch_size: int = option(32, "examples a step, of every process", needs=_TRAINING)
     gradient_accumulation_steps: int = option(1, "batches a step", needs=_TRAINING)
+    cache_frozen_layers: str | None = option(
+        None,
+        "compute the layers before the first of --prefix_layers once, into this folder, or auto: the user's cache",
+        tasks=_ONE_PROMPT,
+        needs=_TRAINING,
+    )
+    cache_limit: float | None = option(
+        None, "do not where that takes more than so many GB", needs=("cache_frozen_layers", None), free=True
+    )
 
 
 @dataclass

@@ -17,7 +17,7 @@ class Option:
         kind: the type of its value; tuple: one or more texts.
         default: its value where it is not given; a method's options have None, for the configuration has theirs.
         tasks: the names of the tasks that it is for; None: all.
-        needs: another option and the values of it with which alone this one has an effect.
+        needs: another option and the values of it with which alone this one has an effect; None: any that is given.
         free: whether a run's numbers are the same whatever its value is.
         extends: whether a finished run can go on with a larger value.
     """
@@ -29,7 +29,7 @@ class Option:
     help: str
     choices: tuple[str, ...] | None = None
     tasks: tuple[str, ...] | None = None
-    needs: tuple[str, tuple[Any, ...]] | None = None
+    needs: tuple[str, tuple[Any, ...] | None] | None = None
     free: bool = False
     extends: bool = False
 

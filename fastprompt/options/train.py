@@ -42,7 +42,7 @@ _COUNTS = (
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[str, Any], Any]], ...] = (
     (_COUNTS, whole_number),
     (("seed", "doc_stride"), partial(whole_number, least=0)),
-    (("learning_rate", "max_grad_norm"), positive),
+    (("learning_rate", "max_grad_norm", "cache_limit"), positive),
     (("weight_decay",), not_negative),
     (("warmup_ratio",), share),
     (("hidden_dropout_prob", "attention_probs_dropout_prob"), probability),
@@ -118,12 +118,21 @@ class TrainOptions:
             raise ConfigError("--bf16 and --fp16 are two half precisions; choose one.")
         if self.hardware.fsdp and (self.model.load_in_8bit or self.model.load_in_4bit):
             raise ConfigError("--fsdp shards no quantized backbone; leave it or --load_in_8bit/4bit off.")
+        self._check_frozen_layers()
         if self.run.save_steps is not None and self.run.save_strategy != "steps":
             raise ConfigError(f"--save_steps goes with --save_strategy steps, not {self.run.save_strategy}.")
         if self.evaluation.load_best_model_at_end and self.evaluation.evaluation_strategy == "no":
             raise ConfigError("--load_best_model_at_end needs evaluations: --evaluation_strategy epoch or steps.")
         if self.evaluation.selection_samples and not self.evaluation.load_best_model_at_end:
             raise ConfigError("--selection_samples goes with --load_best_model_at_end, which chooses by them.")
+
+    def _check_frozen_layers(self) -> None:
+        if self.training.cache_frozen_layers is None:
+            return
+        model, hardware = self.model, self.hardware
+        others = {"fsdp": hardware.fsdp, "load_in_8bit": model.load_in_8bit, "load_in_4bit": model.load_in_4bit}
+        if asked := next((name for name, value in others.items() if value), None):
+            raise ConfigError(f"--cache_frozen_layers takes layers as they are, not with --{asked}; leave one off.")
 
     def _check_folder(self) -> None:
         """A run's files in a model's folder would make a saved prompt of the model."""
@@ -148,4 +157,5 @@ class TrainOptions:
         found = {name: value for name, value in flat.items() if not OPTIONS[name].free}
         if self.evaluation.load_best_model_at_end or self.data.task_name == "lama":  # evaluations choose the prompt
             found |= {name: flat[name] for name in _CHOOSING}
+        found["cache_frozen_layers"] = found["cache_frozen_layers"] is not None  # wherever they lie
         return found

@@ -84,6 +84,8 @@ def _without_need(item: Option, given: dict[str, Any], saved: Any) -> str | None
         asked = [one for one in ("do_train", "do_eval", "do_predict") if given.get(one)]
         return None if not asked or "do_train" in asked else "nothing is trained: add --do_train, or leave it off"
     value = given.get(name)
+    if values is None:
+        return f"it goes with --{name}" if value is None else None
     if name == "save_strategy" and value is None and given.get("save_steps"):
         value = "steps"
     return (
