@@ -97,7 +97,7 @@ def test_logits_and_losses_are_those_without(folder_of, tmp_path, kind, name):
         losses = []
         for one, given in ((stock, batch), (model, again)):
             named = {name: x for name, x in given.items() if name not in BESIDE}
-            losses.append(float(ops.to_numpy(one.evaluate_step(**named)["loss"])))
+            losses.append(ops.to_numpy(one.evaluate_step(**named)["loss"]).item())
         assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
@@ -108,7 +108,7 @@ def train(model, loader, epochs=1):
 
     def noted(*inputs, **named):
         found = step(*inputs, **named)
-        losses.append(float(ops.to_numpy(found["loss"])))
+        losses.append(ops.to_numpy(found["loss"]).item())
         return found
 
     noted.__signature__ = inspect.signature(step)  # fastNLP matches a batch with it
