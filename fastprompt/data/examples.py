@@ -254,15 +254,15 @@ class Instructions(Selectable):
 
     columns = ("instructions", "contexts", "outputs")
 
-    instructions: list[str]
-    contexts: list[str]
-    outputs: list[str]
+    instructions: Sequence[str]
+    contexts: Sequence[str]
+    outputs: Sequence[str]
     template: str
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in self.columns:
-            setattr(self, name, check_texts(name, getattr(self, name)))
+            setattr(self, name, _texts(name, getattr(self, name)))
         _check_lengths(instructions=self.instructions, contexts=self.contexts, outputs=self.outputs)
 
     @property
@@ -292,12 +292,12 @@ class TextToText(Selectable):
 
     columns = ("texts", "outputs")
 
-    texts: list[str]
-    outputs: list[str]
+    texts: Sequence[str]
+    outputs: Sequence[str]
     template: str | None = None
 
     def __post_init__(self) -> None:
-        self.texts, self.outputs = check_texts("texts", self.texts), check_texts("outputs", self.outputs)
+        self.texts, self.outputs = _texts("texts", self.texts), _texts("outputs", self.outputs)
         _check_lengths(texts=self.texts, outputs=self.outputs)
 
     @property

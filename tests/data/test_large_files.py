@@ -1,4 +1,4 @@
-"""Files of labelled texts that go through the cache are what the readers of small files make of them, errors too."""
+"""Files of texts that go through the cache are what the readers of small files make of them, errors too."""
 
 import json
 import shutil
@@ -95,8 +95,28 @@ def sst2_test(folder):
     (folder / "test.tsv").write_text("index\tsentence\n" + "".join(f"{r}\t{t}\n" for r, t in enumerate(TEXTS)))
 
 
+def instructions(folder):
+    rows = (
+        {"instruction": text, "output": f"answer {row}" if row % 50 else "", **({"input": "é"} if row % 2 else {})}
+        for row, text in enumerate(TEXTS)
+    )
+    (folder / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def instructions_in_a_list(folder):
+    rows = [{"instruction": text, "input": "", "output": "a"} for text in TEXTS]
+    (folder / "dev.json").write_text(json.dumps(rows))
+    (folder / "train.json").write_text(json.dumps(rows[:1]))
+
+
+def saved_instructions(folder):
+    columns = {"instruction": TEXTS, "input": [None] * ROWS, "output": TEXTS}
+    datasets.Dataset.from_dict(columns).save_to_disk(str(folder))
+
+
 OWN = {"task_name": "classification", "dataset_name": None, "split": "train", "text_columns": ["text"]}
 GLUE = {"task_name": "glue", "split": "train"}
+ANSWERS = {"task_name": "instruction", "dataset_name": None}
 SOURCES = {
     "csv": (csv, OWN),
     "csv, pairs": (csv, {**OWN, "text_columns": ["text", "other"], "label_names": ["b", "c", "a"]}),
@@ -111,6 +131,10 @@ SOURCES = {
     "stsb": (stsb, {**GLUE, "dataset_name": "stsb"}),
     "qqp": (qqp, {**GLUE, "dataset_name": "qqp"}),
     "mrpc": (mrpc, {**GLUE, "dataset_name": "mrpc"}),
+    "instructions": (instructions, {**ANSWERS, "split": "train"}),
+    "instructions, dev": (instructions, {**ANSWERS, "split": "validation"}),
+    "instructions in a list": (instructions_in_a_list, {**ANSWERS, "split": "validation"}),
+    "saved instructions": (saved_instructions, {**ANSWERS, "split": "train"}),
     "mrpc, dev": (mrpc, {**GLUE, "dataset_name": "mrpc", "split": "validation"}),
 }
 
@@ -134,11 +158,12 @@ def test_the_examples_are_those_of_a_small_file(source, tmp_path, cache, monkeyp
         patch.setattr(glue, "read_tsv", None)  # without this
         again = read()
     for found in (written, again):
-        assert isinstance(found.texts, StoredTexts)
-        assert isinstance(found.pairs, StoredTexts) == (expected.pairs is not None)
         assert vars(found) == vars(expected)
-        assert list(map(type, found.labels)) == list(map(type, expected.labels))
         assert found.fingerprint == expected.fingerprint
+        for name in found.columns:
+            column, listed = getattr(found, name), getattr(expected, name)
+            assert type(column) is (StoredTexts if listed and isinstance(listed[0], str) else type(listed))
+            assert listed is None or list(map(type, column)) == list(map(type, listed))
     assert len(entries(cache)) == 1
 
 
@@ -170,6 +195,20 @@ def test_errors_are_those_of_a_small_file_and_nothing_is_stored(case, tmp_path, 
     expected = in_memory(message, monkeypatch)
     assert str(tmp_path / "train.csv") in expected
     assert [message(), message()] == [expected] * 2
+    assert not entries(cache)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, cache, monkeypatch):
+    def changing(*arguments):
+        yield from read_tsv(*arguments)
+        with (tmp_path / "train.tsv").open("a") as file:
+            file.write("more\t1\n")
+
+    sst2(tmp_path)
+    read_tsv = glue.read_tsv
+    monkeypatch.setattr(glue, "read_tsv", changing)
+    with pytest.raises(DataError, match=r"train.tsv was changed while it was read; start again"):
+        fp.load_sst2("train", tmp_path)
     assert not entries(cache)
 
 

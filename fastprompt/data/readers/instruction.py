@@ -1,11 +1,14 @@
 """Instructions and their answers in Alpaca's form: JSON, JSON lines, or a folder that `datasets` saved."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastprompt.data.chat import CHAT_TEMPLATES
 from fastprompt.data.examples import Instructions
 from fastprompt.data.readers.files import Record, find_split, listed, load_saved, read_json, read_json_lines
+from fastprompt.data.readers.labelled import Add, gather
 from fastprompt.errors import DataError
 
 _HELD_OUT = 20  # of so many rows the last is for evaluation where nobody has split them
@@ -25,27 +28,34 @@ def load_instructions(data_dir: str | Path, split: str, template: str = CHAT_TEM
         DataError: there is no such file or split, or with the line or row: a key is missing or its value is no text; or
             no row has an output, or one alone is to be split.
     """
-    path = Path(data_dir).expanduser()
-    source, rows, whole = _open(path, split)
-    if whole and split == "test":
+    found = _find(Path(data_dir).expanduser(), split)
+    source, tested = found.source, split == "test"
+    if found.whole and tested:
         raise DataError(f"{source} has no splits, and so none to predict; leave --do_predict off.")
-    instructions, contexts, outputs, empty = [], [], [], []
-    for row in rows:
-        instruction, context = read_instruction(row)
-        output = "" if split == "test" else row.get("output", str)
-        if not output.strip() and split != "test":
-            empty.append(row.trail)
-            continue
-        instructions.append(instruction)
-        contexts.append(context)
-        outputs.append(output)
-    if not outputs:
-        raise DataError(f"{source} has no row{'' if split == 'test' else ' with an output'}.")
-    data = Instructions(instructions, contexts, outputs, template)
-    if whole:
+
+    def read(add: Add) -> dict[str, Any]:
+        empty: list[str] = []
+        count = 0
+        for row in found.rows():
+            instruction, context = read_instruction(row)
+            output = "" if tested else row.get("output", str)
+            if not output.strip() and not tested:
+                empty.append(row.trail)
+                continue
+            add([instruction, context, output], 0)
+            count += 1
+        if not count:
+            raise DataError(f"{source} has no row{'' if tested else ' with an output'}.")
+        return {"empty": len(empty), "first": empty[:1]}
+
+    gathered = gather(found.files, {"instructions": found.kind, "tested": tested}, read)
+    data = Instructions(*gathered.columns, template)
+    if found.whole:
         data = _part(data, split, source)
-    if empty:
-        data.notes.append(f"{source}: {len(empty)} rows have no output and are left out, the first at {empty[0]}.")
+    if empty := gathered.about["empty"]:
+        (first,) = gathered.about["first"]
+        data.notes.append(f"{source}: {empty} rows have no output and are left out, the first at {first}.")
+    data.notes += gathered.notes
     return data
 
 
@@ -72,19 +82,36 @@ def _part(data: Instructions, split: str, source: Path) -> Instructions:
     return data.select([row for row in range(len(data)) if (row in held_out) == (split == "validation")])
 
 
-def _open(path: Path, split: str) -> tuple[Path, Iterator[Record], bool]:
-    """Where the rows stand, the rows, and whether they are those of all splits together."""
-    if path.is_dir() and (path / "dataset_dict.json").exists():
-        return path, _saved(path, split), False
-    if path.is_dir() and (path / "dataset_info.json").exists():
-        return path, _saved(path, None), True
+@dataclass(frozen=True)
+class _Found:
+    """Where the rows stand.
+
+    Attributes:
+        kind: of which form the files are, and which split of a folder of several.
+        rows: reads them.
+        whole: whether they are those of all splits together.
+    """
+
+    source: Path
+    files: list[Path]
+    kind: str
+    rows: Callable[[], Iterator[Record]]
+    whole: bool
+
+
+def _find(path: Path, split: str) -> _Found:
     if path.is_dir():
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        if (path / "dataset_dict.json").exists():
+            return _Found(path, inside, f"saved {split}", lambda: _saved(path, split), whole=False)
+        if (path / "dataset_info.json").exists():
+            return _Found(path, inside, "saved", lambda: _saved(path, None), whole=True)
         files = [file for file in listed(path) if file.suffix in (".json", ".jsonl")]
         if len(files) != 1:
             found = find_split(path, split, (".json", ".jsonl"))
-            return found, _read(found), False
-        path = files[0]
-    return path, _read(path), True
+            return _Found(found, [found], found.suffix, lambda: _read(found), whole=False)
+        (path,) = files
+    return _Found(path, [path], path.suffix, lambda: _read(path), whole=True)
 
 
 def _saved(folder: Path, split: str | None) -> Iterator[Record]:

@@ -1,4 +1,4 @@
-"""Rows of texts with a label each, as a reader finds them: in lists, or those of a large file in the cache."""
+"""Rows of texts with a label each, as a reader finds them: in lists, or those of large files in the cache."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.data.packed import CHUNK
+from fastprompt.errors import DataError
 
 import numpy
 
@@ -42,7 +43,7 @@ def gather(files: Sequence[Path], settings: dict[str, Any], read: Read) -> Gathe
             the cache turns out to be unusable.
 
     Raises:
-        DataError: what `read` raises; then nothing is stored.
+        DataError: what `read` raises, or a file changes meanwhile; then nothing is stored.
     """
     notes: list[str] = []
     if sum(path.stat().st_size for path in files if path.is_file()) >= STORED_FROM:
@@ -86,6 +87,9 @@ def _from_store(files: Sequence[Path], settings: dict[str, Any], read: Read, not
         about = read(add)
         if rows:
             flush()
+        for path, digest in zip(files, digests, strict=True):
+            if store.file_digest(path) != digest:
+                raise DataError(f"{path} was changed while it was read; start again.")
         return about
 
     try:
