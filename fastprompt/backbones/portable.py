@@ -243,12 +243,19 @@ class PortableBackbone(nn.Module):
         attention_mask: Any = None,
         token_type_ids: Any = None,
         position_ids: Any = None,
+        before: tuple[int, Any] | None = None,
     ) -> Any:
         """What enters the layer of this index where nothing of a prompt stands before it, (B, T, hidden); of an index
-        after the last what the backbone gives."""
-        inputs = self._inputs(input_ids, attention_mask, position_ids)
-        hidden = self.embed_inputs(inputs.inputs_embeds, token_type_ids, inputs.position_ids)
-        hidden = self._run(hidden, inputs, range(layer), False)[-1]
+        after the last what the backbone gives.
+
+        Args:
+            before: the index of an earlier layer, and what enters that one.
+        """
+        start, hidden = before or (0, None)
+        inputs = self._inputs(input_ids, attention_mask, position_ids, frozen_states=hidden)
+        if hidden is None:
+            hidden = self.embed_inputs(inputs.inputs_embeds, token_type_ids, inputs.position_ids)
+        hidden = self._run(hidden, inputs, range(start, layer), False)[-1]
         return hidden if layer < self.geometry.layers else self.finish(hidden)
 
     def _inputs(

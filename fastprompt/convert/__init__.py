@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fastprompt.convert.common import unsupported
 from fastprompt.errors import CheckpointError, ConfigError
-from fastprompt.methods.base import DeepConfig
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file
 from fastprompt.saving.files import make_folder, refuse_to_replace, same_folder, write_whole
@@ -62,7 +61,7 @@ def export_prompt(
     if same_folder(output, checkpoint.directory):
         raise ConfigError(f"{output} is the backbone's own folder; choose another folder.")
     write = _converter(kind, "write")
-    if isinstance(saved.config, DeepConfig) and saved.config.prefix_layers:
+    if saved.config.prefix_layers:
         raise unsupported(saved, kind, f"prefix in chosen layers {saved.config.prefix_layers}")
     files = write(saved, checkpoint)
     refuse_to_replace(output, tuple(files), overwrite)

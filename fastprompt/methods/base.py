@@ -48,6 +48,7 @@ class MethodConfig:
     tunes_pretrained_head: ClassVar[bool] = False  # a language model's own head, which else is frozen
     has_prompt: ClassVar[bool] = False
     takes_pseudo_tokens: ClassVar[bool] = False  # whether its prompt can stand among a template's words
+    prefix_layers: ClassVar[tuple[int, ...] | str | None] = None  # the chosen ones; None: it chooses none
     pooling: str | None = field(default=None, metadata={"help": "what the head reads", "choices": POOLINGS})
     train_head: bool = True
     template: str | None = field(

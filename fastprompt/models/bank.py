@@ -5,29 +5,36 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.backbones.loading import load_backbone
-from fastprompt.backbones.portable import positions
+from fastprompt.backbones.portable import PortableBackbone, positions
 from fastprompt.backbones.prefix import Prefix
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import nn, ops, runtime
+from fastprompt.models.base import PromptModel
 from fastprompt.models.outputs import ModelOutput, Outputs
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
+from fastprompt.models.token_classification import PromptForTokenClassification
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file
 
+TASKS = {kind.task: kind for kind in (PromptForSequenceClassification, PromptForTokenClassification)}
+
 
 class PromptBank(nn.Module):
-    """Saved classification prompts by name, in evaluation mode; `from_pretrained` makes one."""
+    """Saved prompts of classifiers and taggers by name, in evaluation mode; `from_pretrained` makes one."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, portable: bool = False) -> None:
         super().__init__()
         self.checkpoint = checkpoint
-        self.backbone = load_backbone(checkpoint, hidden_dropout_prob=0.0)
+        self.backbone = load_backbone(checkpoint, portable=portable, hidden_dropout_prob=0.0)
         self.models = nn.ModuleList()
         self._index: dict[str, int] = {}
 
     @classmethod
     def from_pretrained(cls, prompts: Mapping[str, str | Path], *, backbone: str | Path | None = None) -> "PromptBank":
         """Load prompts that were tuned on the same backbone.
+
+        Where one has a prefix in chosen layers, the backbone is the portable definition, which computes the layers
+        before them once a text.
 
         Args:
             prompts: name -> a saved prompt's folder.
@@ -39,7 +46,10 @@ class PromptBank(nn.Module):
         """
         if not prompts:
             raise ConfigError("A bank needs a prompt: PromptBank.from_pretrained({name: folder, ...}).")
-        bank = cls(prompt_file.read_prompt(next(iter(prompts.values()))).open_backbone(backbone))
+        saved = [prompt_file.read_description(directory) for directory in prompts.values()]
+        checkpoint = saved[0].open_backbone(backbone)
+        chosen = any(one.config.prefix_layers for one in saved)
+        bank = cls(checkpoint, portable=chosen and checkpoint.family.portable is not None)
         for name, directory in prompts.items():
             bank.add(name, directory)
         return bank
@@ -49,7 +59,10 @@ class PromptBank(nn.Module):
         if name in self._index:
             raise ConfigError(f"This bank has a prompt {name!r} already; give the one in {directory} another name.")
         saved = prompt_file.read_prompt(directory)
-        saved.check_task(PromptForSequenceClassification.task)
+        if saved.task not in TASKS:
+            raise CheckpointError(
+                f"{name!r} ({directory}) was tuned for {saved.task}; a bank takes prompts for {' and '.join(TASKS)}."
+            )
         if saved.config.tunes_backbone:
             raise ConfigError(
                 f"{name!r} ({directory}) is {saved.config.method}, which changes the backbone; "
@@ -66,7 +79,7 @@ class PromptBank(nn.Module):
                 f"{self.checkpoint.name}; a bank's prompts share one backbone."
             )
         with runtime.one_thread():
-            model = PromptForSequenceClassification(
+            model = TASKS[saved.task](
                 self.checkpoint,
                 self.backbone,
                 saved.config,
@@ -89,7 +102,7 @@ class PromptBank(nn.Module):
         """Every prompt's label names, in order of their indices."""
         return {name: self._model(name).label_names for name in self._index}
 
-    def _model(self, name: str) -> PromptForSequenceClassification:
+    def _model(self, name: str) -> PromptModel:
         if name not in self._index:
             raise ConfigError(f"This bank has no prompt {name!r}; it holds {', '.join(self._index)}.")
         return self.models[self._index[name]]
@@ -100,53 +113,90 @@ class PromptBank(nn.Module):
         attention_mask: Any = None,
         token_type_ids: Any = None,
         *,
-        prompts: str | Sequence[str],
+        prompts: str | Sequence[str | Sequence[str]],
     ) -> ModelOutput:
-        """Classify a batch, all rows by one prompt or each row by its own, in one pass through the backbone.
+        """Read a batch, all rows with one prompt, or each row with its own or with several.
 
         Several threads may call a bank at once; under jittor they run in turn.
 
         Args:
             input_ids: (B, T) token ids; attention_mask: (B, T), 1 for real tokens; token_type_ids: (B, T).
-            prompts: a name for all rows, or a name per row.
+            prompts: a name for all rows, or for each row a name or several.
 
         Returns:
-            Logits as that prompt's model gives them: (B, num_labels) for one name; for a name per row a list of B
-            tensors (num_labels of the row's prompt,), in the rows' order.
+            Logits as that prompt's model gives them: (B, num_labels) for one name, of a tagger (B, T, num_labels); for
+            a name a row a list of B tensors (num_labels of the row's prompt,) or (T, num_labels), in the rows' order;
+            for several names a row in place of each tensor a list of them, in the names' order.
 
         Raises:
-            ConfigError: a name is unknown, or there are not as many as rows.
+            ConfigError: a name is unknown, a row has none, or there are not as many as rows.
         """
         inputs = (input_ids, attention_mask, token_type_ids)
         with runtime.one_thread():
             if isinstance(prompts, str):
                 return self._model(prompts)(*inputs)
-            return ModelOutput(None, self._forward_mixed(list(prompts), inputs))
+            asked = [[names] if isinstance(names, str) else list(names) for names in prompts]
+            found = self._forward_mixed(asked, inputs)
+            single = [isinstance(names, str) for names in prompts]
+            return ModelOutput(None, [row[0] if one else row for row, one in zip(found, single, strict=True)])
 
-    def _forward_mixed(self, prompts: list[str], inputs: tuple[Any, Any, Any]) -> list[Any]:
-        """The logits of every row, by its own prompt."""
+    def _forward_mixed(self, prompts: list[list[str]], inputs: tuple[Any, Any, Any]) -> list[list[Any]]:
+        """The logits of every row, by each of its prompts."""
         batch = inputs[0].shape[0]
         if len(prompts) != batch:
             raise ConfigError(
                 f"prompts= has {len(prompts)} names for {batch} rows; give one name per row, or one string for all."
             )
-        groups = {name: [row for row in range(batch) if prompts[row] == name] for name in dict.fromkeys(prompts)}
-        models = [self._model(name) for name in groups]
-        parts = [
-            model.backbone_inputs(*(None if x is None else ops.take_rows(x, rows) for x in inputs))
-            for model, rows in zip(models, groups.values(), strict=True)
-        ]
-        last = self.backbone(**_merge(parts, self.backbone))[-1]
-        logits: list[Any] = [None] * batch
-        start = 0
-        for model, part, rows in zip(models, parts, groups.values(), strict=True):
-            mask = part["attention_mask"]
-            states = last[start : start + len(rows), : mask.shape[1]]
-            found = model.head(model.pool(states, mask))  # (rows of this prompt, its num_labels)
-            for index, row in enumerate(rows):
-                logits[row] = found[index]
-            start += len(rows)
-        return logits
+        if not all(prompts):
+            raise ConfigError(f"prompts= has no name for row {prompts.index([])}; each row takes one or more.")
+        rows_of: dict[str, list[int]] = {}
+        for row, names in enumerate(prompts):
+            for name in names:
+                rows_of.setdefault(name, []).append(row)
+        groups: dict[tuple[int, ...] | None, dict[str, list[int]]] = {}  # those of the same layers run together
+        for name, rows in rows_of.items():
+            layers = self._model(name).method_config.prefix_layers
+            groups.setdefault(layers, {})[name] = rows
+        shared = _SharedLayers(self.backbone, inputs)
+        logits: dict[tuple[str, int], Any] = {}
+        for layers in sorted(groups, key=lambda layers: layers or ()):  # a later layer goes on from an earlier
+            names = groups[layers]
+            models = [self._model(name) for name in names]
+            parts = []
+            for model, rows in zip(models, names.values(), strict=True):
+                part = model.backbone_inputs(*(None if x is None else ops.take_rows(x, rows) for x in inputs))
+                if layers and isinstance(self.backbone, PortableBackbone):
+                    part["frozen_states"] = ops.take_rows(shared.before(layers[0], model), rows)
+                parts.append(part)
+            last = self.backbone(**_merge(parts, self.backbone))[-1]
+            start = 0
+            for (name, rows), model, part in zip(names.items(), models, parts, strict=True):
+                mask = part["attention_mask"]
+                states = last[start : start + len(rows), : mask.shape[1]]
+                found = model.head(model.pool(states, mask))  # (rows of this prompt, ...)
+                logits |= {(name, row): found[index] for index, row in enumerate(rows)}
+                start += len(rows)
+        return [[logits[name, row] for name in names] for row, names in enumerate(prompts)]
+
+
+class _SharedLayers:
+    """What the layers without a prefix give of a batch, each computed once."""
+
+    def __init__(self, backbone: Any, inputs: tuple[Any, Any, Any]) -> None:
+        self._backbone = backbone
+        self._inputs = inputs
+        self._found: dict[int, dict[int, Any]] = {}  # position_shift -> layer -> states
+
+    def before(self, layer: int, model: PromptModel) -> Any:
+        """(B, T, hidden) that enters this layer with the positions of `model`."""
+        found = self._found.setdefault(model.method_config.position_shift, {})
+        if layer not in found:
+            inputs = model.backbone_inputs(*self._inputs)
+            inputs.pop("prefix", None)
+            earlier = max((one for one in found if one < layer), default=None)
+            before = None if earlier is None else (earlier, found[earlier])
+            found[layer] = self._backbone.frozen_states(layer, **inputs, before=before)
+        return found[layer]
 
 
 def _merge(parts: list[dict[str, Any]], backbone: Any) -> dict[str, Any]:
@@ -177,8 +227,9 @@ def _merge_prefixes(
     prefixes: list[Prefix | None], counts: list[int], prefix_shape: tuple[int, int, int], like: Any
 ) -> Prefix:
     """The prefixes of groups of counts[i] rows -> one whose mask hides what a row's own has not; `like`: any tensor."""
-    layers, heads, width = prefix_shape
-    length = max(prefix.length for prefix in prefixes if prefix)
+    _, heads, width = prefix_shape
+    given = [prefix for prefix in prefixes if prefix]
+    length, layers = max(prefix.length for prefix in given), given[0].key.shape[0]
     merged = []
     for prefix, rows in zip(prefixes, counts, strict=True):
         if prefix is None:
@@ -189,7 +240,11 @@ def _merge_prefixes(
             key, value = (_pad(ops.expand(x, shape), length, axis=3) for x in (prefix.key, prefix.value))
             merged.append((key, value, _pad(ops.ones((rows, prefix.length), like=like), length, axis=1)))
     keys, values, masks = zip(*merged, strict=True)
-    return Prefix(ops.cat(keys, axis=1), ops.cat(values, axis=1), ops.cat(masks, axis=0))
+    if len(given) == len(prefixes) and all(prefix.length == length for prefix in given):
+        masks = None  # all is seen
+    return Prefix(
+        ops.cat(keys, axis=1), ops.cat(values, axis=1), masks and ops.cat(masks, axis=0), layers=given[0].layers
+    )
 
 
 def _pad(x: Any, length: int, axis: int) -> Any:

@@ -20,11 +20,20 @@ PROMPTS = {
     "tutorial": (fp.ShallowPrefixConfig(pre_seq_len=2, pooling="prompt"), ["a", "b"]),
     "tuning": (fp.PromptTuningConfig(num_virtual_tokens=3), ["a", "b"]),
     "probe": (fp.LinearProbeConfig(), ["a", "b"]),
+    "last": (fp.PTuningV2Config(pre_seq_len=3, init_std=1.0, prefix_layers="last:1"), ["a", "b"]),
+    "last-too": (fp.PTuningV2Config(pre_seq_len=5, init_std=1.0, prefix_layers=[2]), ["a", "b", "c"]),
+    "last-two": (fp.PTuningV2Config(pre_seq_len=3, init_std=1.0, prefix_layers="last:2"), ["a", "b"]),
+    "last-shifted": (
+        fp.PTuningV2Config(pre_seq_len=2, init_std=1.0, prefix_layers="last:1", shift_positions=True),
+        ["a", "b"],
+    ),
 }
 MIXES = {
     "deep": ["long", "short", "projected", "long"],
     "deep-shifted": ["shifted", "short", "long", "probe"],
     "shallow": ["tuning", "shallow", "tutorial", "shallow"],
+    "chosen": ["last", "last-two", "last-too", "last"],
+    "chosen-shifted": ["last-shifted", "last-two", "long", "last", "probe"],
     "all": ["tutorial", "long", "probe", "shallow", "shifted", "long", "short", "tuning"],
 }
 FAMILIES = ["bert", "roberta", "distilbert"]
@@ -125,6 +134,50 @@ def test_one_name_gives_that_models_output(saved, name):
     model.eval()
     assert output.loss is None
     assert (ops.to_numpy(output.logits) == ops.to_numpy(model(**inputs).logits)).all()
+
+
+@pytest.mark.parametrize("mix", ["chosen-shifted", "all"])
+def test_a_row_may_ask_several_prompts(saved, mix):
+    folders, names = saved("bert"), list(dict.fromkeys(MIXES[mix]))
+    bank, inputs = fp.PromptBank.from_pretrained({name: folders[name] for name in names}), batch(3)
+    found = bank(**inputs, prompts=[names, names[:2], names[0]]).logits
+    for row, asked in enumerate([names, names[:2]]):
+        assert len(found[row]) == len(asked)
+        for name, logits in zip(asked, found[row], strict=True):
+            expected = logits_alone(folders[name], inputs, row)
+            numpy.testing.assert_allclose(ops.to_numpy(logits), expected, atol=1e-5, rtol=0, err_msg=name)
+    expected = logits_alone(folders[names[0]], inputs, 2)
+    numpy.testing.assert_allclose(ops.to_numpy(found[2]), expected, atol=1e-5, rtol=0)
+
+
+def test_layers_that_prompts_share_run_once_a_text(saved, monkeypatch):
+    names = ["last", "last-too", "last-two"]
+    bank = fp.PromptBank.from_pretrained({name: saved("bert")[name] for name in names})
+    layer = type(bank.backbone.layer_modules()[0])
+    calls, run = [], layer.forward
+
+    def counted(self, hidden, *others, **named):
+        calls.append((bank.backbone.layer_modules().index(self), int(hidden.shape[0])))
+        return run(self, hidden, *others, **named)
+
+    monkeypatch.setattr(layer, "forward", counted)
+    bank(**batch(4), prompts=[names] * 4)
+    assert sorted(calls) == [(0, 4), (1, 4), (1, 4), (2, 4), (2, 8)]
+
+
+def test_taggers_and_classifiers_share_a_bank(tiny, saved, tmp_path):
+    config = fp.PTuningV2Config(pre_seq_len=4, init_std=1.0, prefix_layers="last:1")
+    tagger = fp.PromptForTokenClassification.from_pretrained(tiny["bert"], config, label_names=["O", "B", "I"])
+    tagger.save_pretrained(tmp_path)
+    inputs = batch(3)
+    bank = fp.PromptBank.from_pretrained({"tags": tmp_path, "mood": saved("bert")["last"]})
+    tagger.eval()
+    expected = ops.to_numpy(tagger(**inputs).logits)
+    numpy.testing.assert_allclose(ops.to_numpy(bank(**inputs, prompts="tags").logits), expected, atol=1e-5)
+    found = bank(**inputs, prompts=["tags", "mood", ["mood", "tags"]]).logits
+    numpy.testing.assert_allclose(ops.to_numpy(found[0]), expected[0], atol=1e-5)
+    numpy.testing.assert_allclose(ops.to_numpy(found[2][1]), expected[2], atol=1e-5)
+    numpy.testing.assert_allclose(ops.to_numpy(found[1]), logits_alone(saved("bert")["last"], inputs, 1), atol=1e-5)
 
 
 def test_the_backbone_is_held_once(saved):
