@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, TextIO
 
 from fastprompt.commands.processes import run_in_several
+from fastprompt.commands.request import check_evaluation, check_prediction, check_training
 from fastprompt.errors import FastpromptError, LostProcess
 from fastprompt.framework import set_backend
 from fastprompt.launch import local
@@ -118,6 +119,7 @@ def _train(arguments: dict[str, Any], results: TextIO) -> int:
     given = read_given(arguments).used()
     options = TrainOptions(**given)
     _choose_backend(options)
+    check_training(options)
     check_meeting()
     status = run_in_several(options, given, results)
     if status is not None:
@@ -132,19 +134,21 @@ def _train(arguments: dict[str, Any], results: TextIO) -> int:
 def _evaluate(arguments: dict[str, Any], results: TextIO) -> int:
     options = gather(arguments, _EVALUATE_OPTIONS)
     _choose_backend(options)
+    check_evaluation(options)
     check_meeting()
-    from fastprompt.commands import predict
+    from fastprompt.commands import evaluate
 
-    return predict.main_evaluate(options, results)
+    return evaluate.main(options, results)
 
 
 def _predict(arguments: dict[str, Any], results: TextIO) -> int:
     asked = {name: arguments.pop(name) for name in ("input", "format", "version_2_with_negative")}
     options = gather(arguments, _PREDICT_OPTIONS)
     _choose_backend(options)
+    check_prediction(options, asked["input"])
     from fastprompt.commands import predict
 
-    return predict.main_predict(options, results, **asked)
+    return predict.main(options, results, **asked)
 
 
 def _add_predict_options(parser: argparse.ArgumentParser) -> None:

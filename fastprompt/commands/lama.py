@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fastprompt.cloze.template import written
-from fastprompt.commands.setup import check_precision, choose_device, describe
+from fastprompt.commands.request import check_inputs
+from fastprompt.commands.serving import check_precision, choose_device
+from fastprompt.commands.setup import describe
 from fastprompt.data.dataloader import make_dataloader
 from fastprompt.data.readers.lama import Facts, Relation, candidate_words, read_facts, read_relations
 from fastprompt.drivers.common.accumulation import steps_taken
@@ -63,12 +65,7 @@ def run(options: TrainOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         DataError: the facts cannot be read.
     """
     data, model = options.data, options.model
-    if data.data_dir is None:
-        raise ConfigError("lama needs --data_dir, the folder with relations.jsonl.")
-    if options.config.verbalizer or data.dataset_name:
-        raise ConfigError("lama takes neither --verbalizer nor --dataset_name: its blanks are filled with words.")
-    if model.is_prompt:
-        raise ConfigError(f"{model.model_name_or_path} is a saved prompt; lama starts from its backbone.")
+    check_inputs(options)
     splits = ("train", "dev", "test") if options.config.trains else ("test",)
     relations = read_relations(data.data_dir, data.relations, splits)
     output = Path(options.run.output_dir).expanduser()

@@ -1,45 +1,23 @@
-"""The commands `fastprompt evaluate` and `fastprompt predict`: a saved prompt's scores and answers."""
+"""The command `fastprompt predict`: a saved prompt's answers. It loads neither fastNLP nor a trainer."""
 
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, TextIO
 
-from fastprompt.commands.setup import (
-    Setup,
-    check_precision,
-    choose_device,
-    describe,
-    load_model,
-    load_split,
-    make_loader,
-    print_mapping,
-    reading_of,
-    require_prompt,
-    score,
-)
-from fastprompt.data.tasks import TaskData
+from fastprompt.commands.request import require_prompt
+from fastprompt.commands.serving import check_precision, choose_device, reading_of, serve
 from fastprompt.errors import DataError
-from fastprompt.framework import nn
 from fastprompt.inference.lines import Line, batches, open_input, without_blanks
-from fastprompt.inference.reading import Reading, print_notes
-from fastprompt.inference.tasks import answer, answer_lines, task_of
+from fastprompt.inference.reading import print_notes
+from fastprompt.inference.tasks import answer_lines, task_of
 from fastprompt.models.auto import load_prompt_model
-from fastprompt.models.base import PromptModel
 from fastprompt.options.train import TrainOptions
-from fastprompt.saving import prompt_file
-from fastprompt.saving.files import write_whole
 
 from rich.console import Console
 from rich.table import Table
 
 
-def main_evaluate(options: TrainOptions, results: TextIO) -> int:
-    print_mapping(evaluate_prompt(options), results)
-    return 0
-
-
-def main_predict(
+def main(
     options: TrainOptions, results: TextIO, *, input: str | None, format: str, version_2_with_negative: bool
 ) -> int:
     lines, structured = open_input(input)
@@ -64,16 +42,6 @@ def main_predict(
     return 0
 
 
-def evaluate_prompt(options: TrainOptions) -> dict[str, Any]:
-    """A saved prompt's metrics on a task's evaluation split."""
-    require_prompt(options.model)
-    setup = Setup(options)
-    data = load_split(setup, "validation", prompt_file.read_description(options.model.model_name_or_path).label_names)
-    model = load_model(setup, data)
-    scores = score(setup, model, make_loader(setup, model, data))
-    return {**scores, "eval_samples": len(data), **describe(model, setup.device)}
-
-
 def predict(
     options: TrainOptions, lines: Iterable[Line], *, structured: bool = False, version_2: bool = False
 ) -> Iterator[dict[str, Any]]:
@@ -93,7 +61,7 @@ def predict(
     device = choose_device(options.hardware.device)
     check_precision(options.model, device)
     model = load_prompt_model(options.model.model_name_or_path, **options.model.loading())
-    _serve(model, device)
+    serve(model, device)
     reading = reading_of(options, model, version_2)
     if task_of(model).skips_blank_lines and not structured:
         lines = without_blanks(lines)
@@ -106,19 +74,6 @@ def predict(
         wrong += [found["error"] for found in answers if "error" in found]
     if wrong:
         raise DataError(f"{len(wrong)} of {count} lines have no answer: {wrong[0]}")
-
-
-def predict_split(reading: Reading, data: TaskData, device: str, path: Path) -> None:
-    """Write the answers to a split's examples, a JSON object a line."""
-    _serve(reading.model, device)
-    answers = answer(data, reading)
-    reading.print_notes()
-    write_whole({path: "".join(f"{json.dumps(found, ensure_ascii=False)}\n" for found in answers).encode()})
-
-
-def _serve(model: PromptModel, device: str) -> None:
-    nn.move(model, device)
-    model.eval()
 
 
 def _shown(answer: dict[str, Any]) -> dict[str, str]:

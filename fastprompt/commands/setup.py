@@ -1,4 +1,4 @@
-"""What commands share: device, examples, model, loaders and scores of a run."""
+"""What commands that train or evaluate share: examples, model, loaders and scores of a run."""
 
 import resource
 import sys
@@ -7,12 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
+from fastprompt.commands.serving import check_precision, choose_device, reading_of
 from fastprompt.data.dataloader import make_dataloader
 from fastprompt.data.encoding import Encodable
 from fastprompt.data.tasks import TaskData, load_task
-from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, nn, runtime
-from fastprompt.inference.reading import Reading, print_notes
+from fastprompt.inference.reading import print_notes
 from fastprompt.inference.tasks import Task, find_task
 from fastprompt.launch.world import world
 from fastprompt.models.auto import load_prompt_model
@@ -52,16 +52,6 @@ class Loaded:
     data: Encodable
 
 
-def choose_device(device: str | None) -> str:
-    return device or ("cuda" if runtime.has_gpu() else "cpu")
-
-
-def require_prompt(options: ModelOptions) -> None:
-    """Raises: ConfigError: the model is no saved prompt."""
-    if not options.is_prompt:
-        raise ConfigError(f"{options.model_name_or_path} holds no prompt ({prompt_file.CONFIG_FILE}); train one first.")
-
-
 def load_split(setup: Setup, split: str, label_names: list[str] | None = None) -> TaskData:
     """A split of the task, as long as the options want it; what was fixed or left out is noted."""
     options = setup.options.data
@@ -79,12 +69,6 @@ def load_split(setup: Setup, split: str, label_names: list[str] | None = None) -
     print_notes(data.notes)
     setup.task.model_task.check(data, options.task_name)
     return data.head(options.max_train_samples if split == "train" else options.max_eval_samples)
-
-
-def check_precision(options: ModelOptions, device: str) -> None:
-    """Raises: ConfigError: the device lacks the precision that is asked for."""
-    if options.bf16 and not runtime.supports_bf16(device):
-        raise ConfigError(f"{backend()} has no bfloat16 on {device}; leave --bf16 off.")
 
 
 def _backbone(options: ModelOptions) -> Checkpoint:
@@ -121,10 +105,6 @@ def _note_dropout(options: TrainOptions, model: PromptModel) -> None:
         print(f"note: --{' and --'.join(rates)} acts from layer {first} on, the first with a prefix.", file=sys.stderr)
     if first == layers and options.training.cache_frozen_layers is not None:
         print("note: the backbone's layers are computed once, and without dropout.", file=sys.stderr)
-
-
-def reading_of(options: TrainOptions, model: PromptModel, version_2: bool = False) -> Reading:
-    return Reading(model, options.data, options.evaluation, version_2)
 
 
 def make_loader(setup: Setup, model: PromptModel, data: TaskData, shuffle: bool = False) -> Loaded:

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from fastprompt.commands.predict import predict_split
+from fastprompt.commands.request import check_training
+from fastprompt.commands.serving import predict_split, reading_of
 from fastprompt.commands.setup import (
     Loaded,
     Setup,
@@ -21,8 +22,6 @@ from fastprompt.commands.setup import (
     make_loader,
     peak_memory_mb,
     print_mapping,
-    reading_of,
-    require_prompt,
     score,
 )
 from fastprompt.data.tasks import TaskData
@@ -135,11 +134,8 @@ def train(options: TrainOptions) -> dict[str, Any]:
         Interrupted: at Ctrl-C, once what was trained so far is saved.
     """
     run, output = options.run, Path(options.run.output_dir).expanduser()
-    if not run.do_train:
-        require_prompt(options.model)
+    check_training(options)
     setup = Setup(options)
-    if options.evaluation.metric_for_best_model is not None:
-        setup.task.scores.check_name(options.evaluation.metric_for_best_model)
     resuming = run.do_train and run.resume_from_checkpoint is not None
     finished = json.loads((output / METRICS_FILE).read_bytes()) if resuming and _is_finished(output) else None
     if finished is None:

@@ -93,8 +93,6 @@ def _console(results: TextIO) -> Console:
 
 def run_compare(arguments: dict[str, Any], results: TextIO) -> int:
     """Status 1 where a run failed."""
-    from fastprompt.compare.report.page import write_report  # drawing is an extra: where it lacks, no run begins
-
     command = shlex.join(["fastprompt", *sys.argv[1:]])
     backends, methods, seeds = (arguments.pop(name) for name in ("backends", "methods", "seeds"))
     given = read_given(arguments)
@@ -102,6 +100,8 @@ def run_compare(arguments: dict[str, Any], results: TextIO) -> int:
     overwrite = given.values.get("overwrite_output_dir", False)
     given = given.without("output_dir", "overwrite_output_dir")
     comparison = Comparison(given, output, backends, methods or [], seeds or [], overwrite)
+    from fastprompt.compare.report.page import write_report  # drawing is an extra: where it lacks, no run begins
+
     comparison.prepare()
     runs = comparison.runs()
     with _progress("compare", len(runs)) as progress:

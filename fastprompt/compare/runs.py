@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastprompt.commands.request import check_inputs
 from fastprompt.errors import ConfigError
 from fastprompt.framework import BACKENDS, is_installed
 from fastprompt.launch import subprocesses
@@ -99,7 +100,7 @@ class Comparison:
         self.given = shared.values
         self.options_by_method = used_by_each(shared, self.methods)
         for method in self.methods:
-            TrainOptions(**self.options_by_method[method], method=method)
+            check_inputs(TrainOptions(**self.options_by_method[method], method=method))
 
     def runs(self) -> list[Run]:
         """Every combination; frameworks take turns, so that a machine that slows down slows all of them."""

@@ -1,21 +1,15 @@
-"""The official scores of each task, by their names in metrics.json."""
+"""The official scores of each task, by their names in metrics.json.
+
+A metric's module, and with it fastNLP and what computes the score, is imported when a metric is made of it: a prompt
+that only answers waits for none of them.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from importlib import import_module
 from typing import Any
 
 from fastprompt.errors import ConfigError
-from fastprompt.metrics.accuracy import Accuracy
-from fastprompt.metrics.correlation import Pearson, Spearman
-from fastprompt.metrics.entity_f1 import EntityF1
-from fastprompt.metrics.f1 import F1
-from fastprompt.metrics.matthews import MatthewsCorrelation
-from fastprompt.metrics.multirc import MultiRC
-from fastprompt.metrics.perplexity import Perplexity
-from fastprompt.metrics.squad import SquadScores
-
-from fastNLP import Metric
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class Scores:
     """
 
     main: str
-    make: Callable[..., dict[str, Metric]]
+    make: Callable[..., dict[str, Any]]
     names: tuple[str, ...]
 
     def check_name(self, name: str) -> None:
@@ -39,20 +33,26 @@ class Scores:
             raise ConfigError(f"--metric_for_best_model is {name!r}; there are {', '.join(known)}.")
 
 
-def _each(**kinds: Callable[[], Metric]) -> Scores:
-    """Scores that need to know nothing of the data; the first is the main one."""
+def _metric(module: str, name: str, *arguments: Any, **options: Any) -> Any:
+    """A metric, of the class `name`."""
+    return getattr(import_module(f"fastprompt.metrics.{module}"), name)(*arguments, **options)
+
+
+def _each(**kinds: tuple[str, ...]) -> Scores:
+    """Scores that need to know nothing of the data, each (module, class, its arguments); the first is the main one."""
     names = tuple(kinds)
-    return Scores(names[0], lambda data, **qa_options: {name: kind() for name, kind in kinds.items()}, names)
+    return Scores(names[0], lambda data, **qa_options: {name: _metric(*kind) for name, kind in kinds.items()}, names)
 
 
-_ACCURACY = _each(accuracy=Accuracy)
-_REGRESSION = _each(pearson=Pearson, spearman=Spearman)
+_ACCURACY = _each(accuracy=("accuracy", "Accuracy"))
+_ACCURACY_AND_F1 = _each(accuracy=("accuracy", "Accuracy"), f1=("f1", "F1"))
+_REGRESSION = _each(pearson=("correlation", "Pearson"), spearman=("correlation", "Spearman"))
 _ENTITIES = Scores(
-    *("entity_f1", lambda data, **qa_options: {"entity_f1": EntityF1(data.label_names)}),
+    *("entity_f1", lambda data, **qa_options: {"entity_f1": _metric("entity_f1", "EntityF1", data.label_names)}),
     ("entity_f1", "precision", "recall"),
 )
 _ANSWERS = Scores(
-    *("f1", lambda data, **qa_options: {"squad": SquadScores(data, **qa_options)}),
+    *("f1", lambda data, **qa_options: {"squad": _metric("squad", "SquadScores", data, **qa_options)}),
     ("exact_match", "f1"),  # those of a part of the questions are there only where the part is
 )
 
@@ -61,16 +61,20 @@ _TASKS: dict[str, Scores] = {
     "qa": _ANSWERS,
     "ner": _ENTITIES,
     "srl": _ENTITIES,
-    "instruction": Scores("loss", lambda data, **qa_options: {"perplexity": Perplexity()}, ("perplexity",)),
+    "instruction": Scores(
+        *("loss", lambda data, **qa_options: {"perplexity": _metric("perplexity", "Perplexity")}), ("perplexity",)
+    ),
     "regression": _REGRESSION,
 }
 _DATASETS: dict[tuple[str, str | None], Scores] = {
-    ("glue", "cola"): _each(matthews_correlation=MatthewsCorrelation),
-    ("glue", "mrpc"): _each(accuracy=Accuracy, f1=F1),
-    ("glue", "qqp"): _each(accuracy=Accuracy, f1=F1),
+    ("glue", "cola"): _each(matthews_correlation=("matthews", "MatthewsCorrelation")),
+    ("glue", "mrpc"): _ACCURACY_AND_F1,
+    ("glue", "qqp"): _ACCURACY_AND_F1,
     ("glue", "stsb"): _REGRESSION,
-    ("superglue", "cb"): _each(accuracy=Accuracy, f1=partial(F1, average="macro")),
-    ("superglue", "multirc"): Scores("f1", lambda data, **qa_options: {"multirc": MultiRC()}, ("f1", "exact_match")),
+    ("superglue", "cb"): _each(accuracy=("accuracy", "Accuracy"), f1=("f1", "F1", "macro")),
+    ("superglue", "multirc"): Scores(
+        *("f1", lambda data, **qa_options: {"multirc": _metric("multirc", "MultiRC")}), ("f1", "exact_match")
+    ),
 }
 
 
@@ -79,8 +83,8 @@ def scores_of(task_name: str, dataset_name: str | None = None) -> Scores:
     return _DATASETS.get((task_name, dataset_name)) or _TASKS.get(task_name, _ACCURACY)
 
 
-def task_metrics(task_name: str, dataset_name: str | None, data: Any, **qa_options: Any) -> dict[str, Metric]:
-    """Metrics for `Trainer(metrics=...)` and `Evaluator(metrics=...)`; but for "qa" the main score comes first.
+def task_metrics(task_name: str, dataset_name: str | None, data: Any, **qa_options: Any) -> dict[str, Any]:
+    """fastNLP's `Metric`s for `Trainer(metrics=...)` and `Evaluator(metrics=...)`; the main one is first but for "qa".
 
     Args:
         task_name, dataset_name: as `load_task` takes them.

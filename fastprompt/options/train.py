@@ -1,5 +1,6 @@
 """All options of the command line, as the groups that its parts take."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -114,6 +115,9 @@ class TrainOptions:
                 if flat[name] is not None:
                     check(name, flat[name])
         self._check_folder()
+        device = self.hardware.device
+        if device is not None and not re.fullmatch(r"cpu|(cuda|gpu)(:\d+)?", device):
+            raise ConfigError(f"--device is {device!r}; it is cpu, cuda or cuda:N.")
         if self.model.bf16 and self.hardware.fp16:
             raise ConfigError("--bf16 and --fp16 are two half precisions; choose one.")
         if self.hardware.fsdp and (self.model.load_in_8bit or self.model.load_in_4bit):

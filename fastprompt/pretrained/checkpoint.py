@@ -32,12 +32,19 @@ def locate(name_or_path: str | Path) -> Path:
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return path
-    name = str(name_or_path)
+    check_name(name_or_path)
+    return _download(str(name_or_path))
+
+
+def check_name(name_or_path: str | Path) -> None:
+    """Raises: CheckpointError: it is no folder, and can be no hub id; the hub is not asked."""
+    path, name = Path(name_or_path).expanduser(), str(name_or_path)
+    if path.is_dir():
+        return
     if path.is_file():
         raise CheckpointError(f"{name} is a file; name the folder that holds config.json.")
     if name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name:
         raise CheckpointError(f"There is no folder {name}; name a Hugging Face model folder or a hub id.")
-    return _download(name)
 
 
 def _download(name: str) -> Path:

@@ -4,7 +4,7 @@ import io
 import json
 
 import fastprompt as fp
-from fastprompt.commands.predict import main_predict, predict
+from fastprompt.commands.predict import main, predict
 from fastprompt.data.readers.conll import read_srl
 from fastprompt.data.readers.instruction import load_instructions
 from fastprompt.errors import DataError
@@ -101,7 +101,7 @@ def test_the_table_shows_the_answers_and_names_the_lines_without_one(saved, tmp_
     options = TrainOptions(model_name_or_path=str(saved(fp.PromptForSequenceClassification)))
     shown = io.StringIO()
     with pytest.raises(DataError, match="1 of 3 lines have no answer"):
-        main_predict(options, shown, input=str(path), format="table", version_2_with_negative=False)
+        main(options, shown, input=str(path), format="table", version_2_with_negative=False)
     assert all(text in shown.getvalue() for text in (TEXTS[0], TEXTS[2], "probability"))
     assert "some.jsonl, line 2: a JSON object is expected" in capsys.readouterr().err
 

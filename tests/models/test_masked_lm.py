@@ -4,7 +4,8 @@ import json
 
 import fastprompt as fp
 from fastprompt.cloze.template import Template
-from fastprompt.commands.predict import evaluate_prompt, predict
+from fastprompt.commands.evaluate import evaluate_prompt
+from fastprompt.commands.predict import predict
 from fastprompt.commands.train import train
 from fastprompt.data.dataloader import PadBatch
 from fastprompt.data.examples import ClozeTexts

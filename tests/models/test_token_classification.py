@@ -3,7 +3,7 @@
 import json
 
 import fastprompt as fp
-from fastprompt.commands.predict import predict_split
+from fastprompt.commands.serving import predict_split
 from fastprompt.data.examples import TaggedTokens
 from fastprompt.framework import ops
 from fastprompt.inference.reading import Reading

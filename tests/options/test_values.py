@@ -19,6 +19,8 @@ pytestmark = pytest.mark.once
         ({"learning_rate": float("inf")}, "learning_rate is inf; it must be above 0"),
         ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0; it must be above 0"),
         ({"attention_probs_dropout_prob": -0.1}, "attention_probs_dropout_prob is -0.1"),
+        ({"device": "cpu:0"}, "--device is 'cpu:0'; it is cpu, cuda or cuda:N"),
+        ({"device": "cuda:x"}, "--device is 'cuda:x'"),
         ({"doc_stride": -1}, "doc_stride is -1"),
         ({"max_query_length": 0}, "max_query_length is 0"),
         ({"tag_column": 0}, "tag_column is 0"),
@@ -31,7 +33,9 @@ def test_a_value_that_cannot_work_is_refused_by_name(given, message):
         TrainOptions(model_name_or_path="M", **given)
 
 
-@pytest.mark.parametrize("given", [{"seed": 0}, {"weight_decay": 0.0}, {"warmup_ratio": 1.0}, {"doc_stride": 0}])
+@pytest.mark.parametrize(
+    "given", [{"seed": 0}, {"weight_decay": 0.0}, {"warmup_ratio": 1.0}, {"doc_stride": 0}, {"device": "cuda:1"}]
+)
 def test_a_value_at_its_bound_is_taken(given):
     TrainOptions(model_name_or_path="M", **given)
 
