@@ -7,7 +7,8 @@ import fastprompt as fp
 from fastprompt.commands.predict import main, predict
 from fastprompt.data.readers.conll import read_srl
 from fastprompt.data.readers.instruction import load_instructions
-from fastprompt.errors import DataError
+from fastprompt.errors import BackendError, DataError
+from fastprompt.framework import runtime
 from fastprompt.inference.lines import open_input
 from fastprompt.options.train import TrainOptions
 
@@ -148,3 +149,11 @@ def test_instructions_are_read_as_in_training(causal, worded, tmp_path):
     path.write_text("\n".join(json.dumps({**row, "output": "w6"}) for row in rows))
     with pytest.raises(DataError, match="line 2: 'instruction' is empty"):
         load_instructions(path, "train")
+
+
+@pytest.mark.skipif(runtime.has_gpu(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_device_that_is_not_there_is_named(saved, device):
+    options = TrainOptions(model_name_or_path=str(saved(fp.PromptForSequenceClassification)), device=device)
+    with pytest.raises(BackendError, match=f"{fp.backend()} finds no device '{device}' here; use 'cpu'"):
+        list(predict(options, [("line 1", "a b")]))
