@@ -1,16 +1,19 @@
 """SQuAD's questions as windows of tokens: the question, and as much of its context as fits beside it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastprompt.data.examples import SquadData, SquadQuestion
+from fastprompt.data.packed import Column, PackedRows, in_chunks
 from fastprompt.errors import ConfigError
 from fastprompt.pretrained.tokenizer import Tokenizer
 
 import numpy
+import tokenizers
 
 _CHUNK = 512  # questions tokenised together; an encoding takes far more memory than what is stored of it
+STORED_FROM = 20_000  # questions: cutting so many takes several times as long as importing the cache's library
 
 
 @dataclass(slots=True)
@@ -34,17 +37,40 @@ class Window:
     end: int
 
 
+class StoredWindows(Sequence):
+    """Windows that stay in their file until they are asked for.
+
+    Args:
+        rows: what `SquadWindows.rows` gives; and "questions", each window's, and "begins" and "ends", its offsets.
+    """
+
+    def __init__(self, rows: PackedRows) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return [self[one] for one in range(len(self))[place]]
+        row = self.rows[place]
+        offsets = numpy.stack([row["begins"], row["ends"]], axis=1)
+        ids, types = row["input_ids"], row["token_type_ids"]
+        return Window(row["questions"], ids, types, offsets, row["start_positions"], row["end_positions"])
+
+
 @dataclass
 class SquadWindows:
     """What a model reads of a split.
 
     Attributes:
+        windows: a list; `StoredWindows` where there are many.
         notes: what was cut on the way, for the user to read.
         text_settings: the options that they were made with.
     """
 
     data: SquadData
-    windows: list[Window]
+    windows: Sequence[Window]
     notes: list[str]
     text_settings: dict[str, Any] = field(default_factory=dict)
 
@@ -53,21 +79,22 @@ class SquadWindows:
 
     def rows(self) -> list[dict[str, Any]]:
         """One {"input_ids", "token_type_ids", "start_positions", "end_positions", "window_ids"} per window."""
-        return [
-            {
-                "input_ids": window.input_ids,
-                "token_type_ids": window.token_type_ids,
-                "start_positions": window.start,
-                "end_positions": window.end,
-                "window_ids": number,
-            }
-            for number, window in enumerate(self.windows)
-        ]
+        return [_row(number, window) for number, window in enumerate(self.windows)]
 
     def share(self, rows: Sequence[dict[str, Any]]) -> None:
         """Let the windows have the same arrays as their packed rows, so that memory holds them once."""
         for window, row in zip(self.windows, rows, strict=True):
             window.input_ids, window.token_type_ids = row["input_ids"], row["token_type_ids"]
+
+
+def _row(number: int, window: Window) -> dict[str, Any]:
+    return {
+        "input_ids": window.input_ids,
+        "token_type_ids": window.token_type_ids,
+        "start_positions": window.start,
+        "end_positions": window.end,
+        "window_ids": number,
+    }
 
 
 def make_windows(
@@ -94,27 +121,62 @@ def make_windows(
             f"max_seq_length {max_seq_length} leaves {room} tokens for the context beside a question of "
             f"max_query_length {max_query_length}; that must be more than doc_stride, which is {stride}."
         )
-    windows: list[Window] = []
+    settings = {"max_seq_length": max_seq_length, "doc_stride": stride, "max_query_length": max_query_length}
+    notes: list[str] = []
+    if len(data) >= STORED_FROM:
+        found = _from_store(data, tokenizer, settings, notes)
+        if found is not None:
+            return SquadWindows(data, found, notes, settings)
+    windows = list(_cut(data, tokenizer, **settings, notes=notes))
+    return SquadWindows(data, windows, notes, settings)
+
+
+def _from_store(
+    data: SquadData, tokenizer: Tokenizer, settings: dict[str, Any], notes: list[str]
+) -> StoredWindows | None:
+    from fastprompt.data import store
+
+    def write(add: Callable[[dict[str, Column]], None]) -> dict[str, list[str]]:
+        found: list[str] = []
+        windows = enumerate(_cut(data, tokenizer, **settings, notes=found))
+        rows = (
+            {**_row(number, window), "questions": window.question, "begins": begins, "ends": ends}
+            for number, window in windows
+            for begins, ends in [window.offsets.T]
+        )
+        for chunk in in_chunks(rows):
+            add(chunk)
+        return {"notes": found}
+
+    key = {"data": data.identity, "tokenizer": tokenizer.fingerprint, **settings}
+    entry = store.stored("windows", {**key, "tokenizers": tokenizers.__version__}, write, notes)
+    if entry is None:
+        return None
+    notes += entry.about["notes"]
+    return StoredWindows(PackedRows([store.unpacked(batch) for batch in entry.batches]))
+
+
+def _cut(
+    data: SquadData, tokenizer: Tokenizer, max_seq_length: int, doc_stride: int, max_query_length: int, notes: list[str]
+) -> Iterator[Window]:
+    """The windows of all questions; `notes` after the last."""
     cut = without_answer = 0
     for start in range(0, len(data.questions), _CHUNK):
         chunk = data.questions[start : start + _CHUNK]
         texts = [question.question.lstrip() for question in chunk]  # P-Tuning v2 does; some begin with many spaces
         shorter = tokenizer.cut(texts, max_query_length)
         cut += sum(a != b for a, b in zip(texts, shorter, strict=True))
-        encoded = tokenizer.windows(shorter, [q.context for q in chunk], max_seq_length, stride)
+        encoded = tokenizer.windows(shorter, [q.context for q in chunk], max_seq_length, doc_stride)
         for number, (question, parts) in enumerate(zip(chunk, encoded, strict=True), start):
             found = list(_windows_of(number, question, parts))
             without_answer += bool(question.answers) and not any(window.end for window in found)
-            windows += found
-    notes = []
+            yield from found
     if cut:
         notes.append(f"{cut} of {len(data)} questions were cut to {max_query_length} tokens (max_query_length).")
     if without_answer:
         notes.append(
             f"{without_answer} of {len(data)} questions have no window that holds their answer; they teach no answer."
         )
-    settings = {"max_seq_length": max_seq_length, "doc_stride": stride, "max_query_length": max_query_length}
-    return SquadWindows(data, windows, notes, settings)
 
 
 def _windows_of(number: int, question: SquadQuestion, parts: list[dict[str, list[Any]]]) -> Iterator[Window]:

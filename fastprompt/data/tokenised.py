@@ -3,7 +3,7 @@
 from fastprompt.data.encoding import READ, Encodable, encode_rows
 from fastprompt.data.examples import Selectable, TaggedTokens
 from fastprompt.data.packed import Column, PackedRows, in_chunks
-from fastprompt.data.squad_windows import SquadWindows
+from fastprompt.data.squad_windows import SquadWindows, StoredWindows
 from fastprompt.pretrained.tokenizer import Tokenizer
 
 import tokenizers
@@ -22,6 +22,9 @@ def tokenised(data: Encodable, tokenizer: Tokenizer, max_length: int, notes: lis
         found = _from_store(data, tokenizer, max_length, notes)
         if found is not None:
             return found
+    if isinstance(data, SquadWindows) and isinstance(data.windows, StoredWindows):
+        notes += data.notes
+        return PackedRows(_without(["questions", "begins", "ends"], data.windows.rows.chunks))
     chunks = list(in_chunks(encode_rows(data, tokenizer, max_length, notes)))
     rows = PackedRows(_without(_constant(data, chunks), chunks))
     if isinstance(data, SquadWindows):

@@ -6,16 +6,20 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import fastprompt as fp
-from fastprompt.data import store, tokenised
+from fastprompt.data import squad_windows, store, tokenised
 from fastprompt.data.examples import (
     ClozeTexts,
     Instructions,
     LabelledTexts,
     MultipleChoices,
+    SquadData,
+    SquadQuestion,
     TaggedTokens,
     TextToText,
 )
 from fastprompt.data.packed import CHUNK
+from fastprompt.data.squad_answers import best_spans, choose_answers
+from fastprompt.data.squad_windows import make_windows
 from fastprompt.errors import DataError
 from fastprompt.framework import ops
 from fastprompt.pretrained.tokenizer import Tokenizer
@@ -225,7 +229,7 @@ def test_an_error_in_the_data_leaves_nothing_behind(tokenizer, cache):
 CHILD = """
 import os, pathlib, signal, sys, time
 import fastprompt as fp
-from fastprompt.data import store, tokenised
+from fastprompt.data import squad_windows, store, tokenised
 from fastprompt.data.examples import LabelledTexts
 
 tokenised.STORED_FROM = 1
@@ -270,3 +274,52 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_read(ti
     assert read(tokenizer)[0] == plain(expected)
     (whole,) = entries(cache)
     assert not whole.startswith(".")
+
+
+CONTEXT = " ".join(f"{one}{two}" for one in "abcdefgh" for two in "klmnopqrst")  # a token each letter
+QUESTIONS = [
+    SquadQuestion(str(i), "ab c " * (1 + i % 3), CONTEXT[i % 9 :], [("dn", CONTEXT.index("dn") - i % 9)] * (i % 2))
+    for i in range(300)
+]
+
+
+def test_windows_of_questions_are_those_of_memory(tokenizer, cache, monkeypatch):
+    def made():
+        windows = make_windows(SquadData(QUESTIONS, True), tokenizer, 60, 20, 5)
+        notes = []
+        loader = fp.make_dataloader(windows, tokenizer, batch_size=16, shuffle=True, max_length=60, notes=notes)
+        batches = [[(n, ops.to_numpy(x).tolist()) for n, x in batch.items()] for batch in loader]
+        return windows, batches, notes
+
+    in_memory, batches, notes = made()
+    assert len(in_memory) > CHUNK
+    assert len(notes) == 1
+    monkeypatch.setattr(squad_windows, "STORED_FROM", 1)
+    for _ in range(2):
+        windows, *found = made()
+        assert isinstance(windows.windows, squad_windows.StoredWindows)
+        assert found == [batches, notes]
+        assert (windows.notes, windows.text_settings) == (in_memory.notes, in_memory.text_settings)
+        for one, two in zip(windows.windows[:], in_memory.windows, strict=True):
+            assert (one.question, one.start, one.end) == (two.question, two.start, two.end)
+            for name in ("input_ids", "token_type_ids", "offsets"):
+                numpy.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+        assert plain(windows.rows()) == plain(in_memory.rows())
+        answers = [
+            choose_answers(
+                of, {n: best_spans(w, *[numpy.arange(len(w.input_ids))] * 2) for n, w in enumerate(of.windows)}
+            )
+            for of in (windows, in_memory)
+        ]
+        assert answers[0] == answers[1]
+        monkeypatch.setattr(squad_windows, "_cut", None)
+    assert len(entries(cache)) == 1
+
+
+@pytest.mark.once
+def test_other_settings_cut_other_windows(tokenizer, cache, monkeypatch):
+    monkeypatch.setattr(squad_windows, "STORED_FROM", 1)
+    for settings in ((60, 20, 5), (60, 20, 6), (60, 21, 5), (61, 20, 5), (60, 20, 5)):
+        make_windows(SquadData(QUESTIONS[:9], True), tokenizer, *settings)
+    make_windows(SquadData(QUESTIONS[:8], True), tokenizer, 60, 20, 5)
+    assert len(entries(cache)) == 5
