@@ -82,6 +82,8 @@ def test_help_and_a_bad_option_wait_for_no_framework(tiny, tmp_path, loaded_afte
         [*train, "glue", "--dataset_name", "nope"],
         [*train, "glue", "--dataset_name", "sst2", "--data_dir", "/nowhere/at/all"],
         [*train, "reviews", "--seed", "-1"],
+        [*train, "reviews", "--weight_decay", "-1"],
+        [*train, "reviews", "--output_dir", bert],
         [*train, "reviews", "--device", "nope"],
         [*train, "reviews", "--doc_stride", "3"],
         [*train, "reviews", *best, "--metric_for_best_model", "nope"],

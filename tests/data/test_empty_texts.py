@@ -47,6 +47,19 @@ def test_a_classifier_trains_on_empty_texts_and_answers_them(worded, tmp_path, f
     numpy.testing.assert_allclose(list(found[0]["probabilities"].values()), weights / weights.sum(), atol=1e-5)
 
 
+def test_a_causal_cloze_answers_empty_texts(worded, tmp_path):
+    words = {"no": ["w5"], "yes": ["w6"]}
+    config = fp.PTuningV2Config(pre_seq_len=2, template="[X] [MASK]", verbalizer=words)
+    model = fp.PromptForMaskedLM.from_pretrained(worded("gpt2"), config, label_names=list(words))
+    model.save_pretrained(tmp_path / "prompt")
+    options = TrainOptions(model_name_or_path=str(tmp_path / "prompt"))
+    lines = [(f"line {place}", text) for place, text in enumerate(("", "w3 w4", " "))]
+    first, full, last = predict(options, lines)
+    assert (first["label"], first["probabilities"]) == (last["label"], pytest.approx(last["probabilities"], abs=1e-5))
+    assert full["probabilities"] != first["probabilities"]
+    assert all(numpy.isfinite(list(answer["probabilities"].values())).all() for answer in (first, full, last))
+
+
 @pytest.mark.once
 def test_every_kind_of_examples_has_a_token_in_each_row(worded):
     tokenizer = fp.load_tokenizer(worded("gpt2"))

@@ -52,18 +52,24 @@ def test_processes_that_would_not_find_each_other_are_refused_by_name(launched, 
     check_meeting()
 
 
-@pytest.mark.once
+def variables(rank):
+    """What this framework's launcher sets for one of two processes, but for where they meet."""
+    launcher = declaration(backend()).launcher
+    return {launcher.rank: rank, launcher.size: "2", launcher.local_rank: rank}
+
+
 def test_of_several_processes_the_first_predicts_and_a_line_says_so(run_python):
     arguments = ("-m", "fastprompt.cli", "predict", "--model_name_or_path", "nothing")
-    done = run_python("torch", *arguments, RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")
+    done = run_python(backend(), *arguments, **variables("1"))
     assert done.stderr.strip() == "fastprompt: rank 0 of the 2 processes does predict, not rank 1."
-    first = run_python("torch", *arguments, check=False, RANK="0", WORLD_SIZE="2", LOCAL_RANK="0")
+    first = run_python(backend(), *arguments, check=False, **variables("0"))
     assert "nothing holds no prompt" in first.stderr
 
 
-@pytest.mark.once
+@pytest.mark.skipif(not declaration(backend()).launcher.meeting, reason="mpirun's processes find each other")
 def test_training_is_refused_before_anything_is_read(run_python):
+    launcher = declaration(backend()).launcher
     arguments = ("-m", "fastprompt.cli", "train", "--model_name_or_path", "M", "--task_name", "reviews")
-    done = run_python("torch", *arguments, check=False, RANK="0", WORLD_SIZE="2", LOCAL_RANK="0")
+    done = run_python(backend(), *arguments, check=False, **variables("0"))
     assert done.returncode == 1
-    assert done.stderr.startswith("fastprompt: RANK is 0, and MASTER_ADDR is not set: ")
+    assert done.stderr.startswith(f"fastprompt: {launcher.rank} is 0, and {launcher.meeting[0]} is not set: ")

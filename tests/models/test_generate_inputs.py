@@ -15,7 +15,10 @@ def model(causal):
     return fp.PromptForCausalLM.from_pretrained(causal["llama"], fp.PTuningV2Config(pre_seq_len=3))
 
 
-@pytest.mark.parametrize("make", [ops.tensor, numpy.ndarray.tolist, list, lambda ids: ids.astype("int32"), tuple])
+@pytest.mark.parametrize(
+    "make",
+    [ops.tensor, numpy.ndarray.tolist, list, tuple, lambda ids: ids.astype("int32"), lambda ids: ids.astype("uint64")],
+)
 def test_tensors_arrays_and_lists_are_one_batch(model, make):
     wanted = model.generate(ops.tensor(IDS), max_new_tokens=3, pad_token_id=0)
     for mask in (None, IDS * 0 + 1, (IDS * 0 + 1).tolist()):

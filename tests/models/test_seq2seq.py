@@ -275,6 +275,15 @@ def test_each_generated_token_is_the_one_that_a_model_which_reads_all_anew_puts_
     assert bare.tolist() != written.tolist()
 
 
+@pytest.mark.parametrize("name", ["flan-t5", "bart"])
+def test_lists_of_unequal_length_are_padded_behind(folders, name):
+    model = model_of(folders[name])
+    wanted = model.generate(TEXT, MASK, max_new_tokens=6)
+    rows = [row[: int(count)].tolist() for row, count in zip(TEXT, MASK.sum(1), strict=True)]
+    assert len(set(map(len, rows))) > 1
+    assert model.generate(rows, max_new_tokens=6).tolist() == wanted.tolist()
+
+
 def test_a_drawn_answer_is_the_seeds_and_one_candidate_is_the_greedy_one(folders):
     model = model_of(folders["flan-t5"])
     drawn = [model.generate(TEXT, MASK, do_sample=True, temperature=3.0, seed=seed).tolist() for seed in (1, 1, 2)]
