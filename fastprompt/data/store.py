@@ -7,19 +7,18 @@ not what its entry.json says is made anew. HF_DATASETS_CACHE moves the folder; i
 This module imports `datasets`, which takes a second; import it for large data alone.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fastprompt.data.packed import CHUNK, Column, Lists
+from fastprompt.launch.lock import locked
 
 import datasets
 import pyarrow
@@ -65,7 +64,7 @@ def stored(
         if found is not None or root in _unusable:
             return found
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / f"{name}.lock"):
+        with locked(root / f"{name}.lock"):
             found = _read(folder, key)  # of another process, which wrote in the meantime
             if found is None:
                 if folder.exists():
@@ -97,14 +96,6 @@ def _code() -> str:
         for path in sorted((package / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """The lock goes with the process that has it, be it killed."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _read(folder: Path, key: dict[str, Any]) -> Entry | None:

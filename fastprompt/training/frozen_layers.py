@@ -1,6 +1,5 @@
 """What leaves the frozen layers of a backbone, computed once for all texts and read from a file in every epoch."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from fastprompt.data.dataloader import LoaderParts
 from fastprompt.data.frozen import PadStates, RowsWithStates
 from fastprompt.data.packed import Lists
 from fastprompt.errors import CheckpointError, ConfigError
+from fastprompt.launch.lock import locked
 from fastprompt.models.base import PromptModel
 from fastprompt.models.frozen import compute_states, device_kind, layer_of
 from fastprompt.saving.files import make_folder
@@ -112,12 +112,7 @@ def _open(path: Path) -> StateFile | None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One process at a time; a lock that its holder's end gives back, however it ends."""
-    with path.with_suffix(".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"waiting for another process that computes {path}.")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(path.with_suffix(".lock"), lambda: _say(f"waiting for another process that computes {path}.")):
         for left in path.parent.glob(f".{path.name}.*.part"):  # of a process that was killed
             left.unlink(missing_ok=True)
         yield
