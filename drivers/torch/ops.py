@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from fastprompt.drivers.torch.attention import plain_attention, plain_is_faster
+
 import numpy
 import torch
 import torch.nn.functional as F
@@ -132,7 +134,10 @@ def attention(
     or None.
     Returns (B, heads, T, head_dim).
     """
-    return F.scaled_dot_product_attention(query, key, value, mask, dropout_p if training else 0.0)
+    dropout_p = dropout_p if training else 0.0
+    if plain_is_faster(query, key, dropout_p):
+        return plain_attention(query, key, value, mask, dropout_p, query.shape[-1] ** -0.5)
+    return F.scaled_dot_product_attention(query, key, value, mask, dropout_p)
 
 
 def gradients(loss: Tensor, parameters: Sequence[Tensor], keep_graph: bool = False) -> list[numpy.ndarray]:

@@ -7,6 +7,7 @@ None and padding is attended to). Families that do not call it are a matter of a
 
 from typing import Any
 
+from fastprompt.drivers.torch.attention import plain_attention, plain_is_faster
 from fastprompt.drivers.torch.stock.forward_pass import AttentionCall, part_of, recording
 
 import torch
@@ -38,7 +39,16 @@ def prefix_attention(
             options["position_bias"] = F.pad(options["position_bias"], (prefix.key.shape[2], 0))
         key = torch.cat([prefix.key.to(key.dtype), key], dim=2)
         value = torch.cat([prefix.value.to(value.dtype), value], dim=2)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    causal = attention_mask is None and _is_causal(module, options) and query.shape[2] > 1
+    dropout_p = options.get("dropout", 0.0)
+    if causal or options.get("position_bias") is not None or not plain_is_faster(query, key, dropout_p):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    scale = options.get("scaling") or query.shape[-1] ** -0.5
+    attended = plain_attention(query, key, value, attention_mask, dropout_p, scale)
+    return attended.transpose(1, 2).contiguous(), None
 
 
 def _is_causal(module: nn.Module, options: dict[str, Any]) -> bool:
