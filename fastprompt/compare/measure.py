@@ -120,7 +120,9 @@ def _first_trained(model: Any, states: int) -> int:
     """The first hidden state that depends on what is tuned; `states` where none does."""
     config = model.method_config
     if config.has_prompt:
-        return 0 if config.takes_pseudo_tokens else 1  # a deep prompt enters after the embeddings
+        if config.takes_pseudo_tokens:
+            return 0
+        return 1 + config.first_changed_layer(states - 1)  # a deep prompt enters after the embeddings, or later
     return 0 if config.tunes_backbone else states
 
 
