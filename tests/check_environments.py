@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Their own notices at import, which nothing here can prevent.
-_THEIRS = ("No ccache found",)
+# Their own notices at import, which nothing here can prevent: paddle's, and Python's of patterns in fastNLP's source.
+_THEIRS = ("No ccache found", "invalid escape sequence")
 
 
 @dataclass(frozen=True)
