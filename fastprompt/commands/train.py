@@ -261,7 +261,7 @@ def _fit(setup: Setup, model: PromptModel, plan: _Training) -> dict[str, Any]:
         "train_samples": len(plan.data),
         "steps": steps_taken(trainer),
         "train_seconds": round(log.train_seconds, 3),
-        "samples_per_second": round(log.samples / log.train_seconds, 2),
+        "samples_per_second": round(log.samples_per_second(log.train_seconds), 2),
         "seconds_to_first_step": round(log.seconds_to_first_step, 3),
     }
     if best is not None:

@@ -46,7 +46,8 @@ class RunLog(Callback):
 
     Attributes:
         samples: examples that all processes have trained on so far.
-        seconds_to_first_step: from the start of training to the end of its first step.
+        seconds_to_first_step: from the start of training to the end of its first step, in which a framework may
+            compile.
 
     Raises:
         TrainingError: the loss is no finite number.
@@ -59,6 +60,7 @@ class RunLog(Callback):
         self.every = every
         self.stream = stream or sys.stderr
         self.samples = 0
+        self.samples_of_first_step = 0
         self.seconds_to_first_step: float | None = None
         self.losses: list[Any] = []  # since the last line; what this process contributes to each
         self.lines = 0
@@ -69,6 +71,7 @@ class RunLog(Callback):
         return {
             "lines": self.lines,
             "samples": self.samples,
+            "samples_of_first_step": self.samples_of_first_step,
             "seconds": time.perf_counter() - self.started,
             "seconds_to_first_step": self.seconds_to_first_step,
             "losses": self._losses(),
@@ -77,6 +80,7 @@ class RunLog(Callback):
     def on_load_checkpoint(self, trainer: Any, states: dict[str, Any]) -> None:
         self.lines, self.samples, self.seconds_before = states["lines"], states["samples"], states["seconds"]
         self.seconds_to_first_step = states["seconds_to_first_step"]
+        self.samples_of_first_step = states.get("samples_of_first_step", 0)  # the first checkpoints had none
         self.losses = _of_first(states["losses"])
 
     def on_train_begin(self, trainer: Any) -> None:
@@ -91,6 +95,11 @@ class RunLog(Callback):
             self.bar = Progress(*columns, console=Console(file=self.stream))
             self.task = self.bar.add_task("training", total=trainer.n_batches, state="")
             self.bar.start()
+
+    def samples_per_second(self, seconds: float) -> float:
+        """The rate after the first step, once so many seconds are spent on training; of one step its own."""
+        samples, after = self.samples - self.samples_of_first_step, seconds - (self.seconds_to_first_step or 0.0)
+        return samples / after if samples and after > 0 else self.samples / seconds
 
     def leave_out(self, seconds: float) -> None:
         """Do not count so many seconds as training."""
@@ -109,6 +118,7 @@ class RunLog(Callback):
         if self.seconds_to_first_step is None:
             ops.to_numpy(self.losses[-1])  # waits for frameworks that compute asynchronously
             self.seconds_to_first_step = time.perf_counter() - self.started
+            self.samples_of_first_step = self.samples
         if step % self.every == 0 or step == trainer.n_batches:
             self._log(step, trainer.n_batches)
         if self.bar is not None:
@@ -136,7 +146,7 @@ class RunLog(Callback):
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         elapsed = time.perf_counter() - self.started
-        rate = self.samples / elapsed
+        rate = self.samples_per_second(elapsed)
         state = f"loss {loss:.4f}  lr {self.schedule.current:.2e}  {rate:.0f} samples/s"
         if self.bar is not None:
             self.bar.update(self.task, state=state)
