@@ -1,6 +1,7 @@
 """Stock transformers encoders on torch: the prefix reaches their attention, and padding stays unseen."""
 
 import itertools
+import warnings
 
 import fastprompt as fp
 from fastprompt.backbones.loading import load_backbone
@@ -78,6 +79,15 @@ def test_gradient_checkpointing_changes_no_gradient(tiny, family):
     saving = gradients(model_of(tiny[family], gradient_checkpointing=True), batch(tiny[family]))
     for name in plain:
         torch.testing.assert_close(saving[name], plain[name], atol=0, rtol=0)
+
+
+def test_checkpointing_uses_no_name_that_transformers_warns_of(tiny):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        backbone = model_of(tiny["bert"], gradient_checkpointing=True).backbone
+        assert backbone.gradient_checkpointing
+        backbone.gradient_checkpointing = False
+        assert not backbone.gradient_checkpointing
 
 
 def test_albert_refuses_gradient_checkpointing(tiny):

@@ -26,7 +26,10 @@ from fastprompt.pretrained.geometry import geometry
 import torch
 import transformers
 from torch import nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
+
+# What transformers calls checkpointing: later versions warn of the earlier name.
+_KIND = "activation" if hasattr(PreTrainedModel, "activation_checkpointing_enable") else "gradient"
 
 
 class StockBackbone(nn.Module):
@@ -120,7 +123,7 @@ class StockBackbone(nn.Module):
 
     @property
     def gradient_checkpointing(self) -> bool:
-        return self.model.is_gradient_checkpointing
+        return getattr(self.model, f"is_{_KIND}_checkpointing")
 
     @gradient_checkpointing.setter
     def gradient_checkpointing(self, on: bool) -> None:
@@ -132,11 +135,10 @@ class StockBackbone(nn.Module):
         if on and not self.model.supports_gradient_checkpointing:
             raise ConfigError(f"{self.config['model_type']} has no gradient checkpointing in transformers.")
         if on:
-            self.model.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": checkpoint_contexts}
-            )
+            settings = {"use_reentrant": False, "context_fn": checkpoint_contexts}
+            getattr(self.model, f"{_KIND}_checkpointing_enable")(**{f"{_KIND}_checkpointing_kwargs": settings})
         else:
-            self.model.gradient_checkpointing_disable()
+            getattr(self.model, f"{_KIND}_checkpointing_disable")()
 
     @property
     def takes_token_types(self) -> bool:
