@@ -108,5 +108,5 @@ def compute_states(model: Model, batch: dict[str, numpy.ndarray]) -> numpy.ndarr
 
 
 def device_kind(model: Model) -> str:
-    """Where a model computes: "cpu", or a GPU's name."""
-    return str(nn.device_of(model))
+    """Where a model computes, "cpu" or "gpu": the GPUs of a run share a file."""
+    return "cpu" if "cpu" in str(nn.device_of(model)).lower() else "gpu"
