@@ -18,7 +18,6 @@ from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.launch.lock import locked
 from fastprompt.models.base import PromptModel
 from fastprompt.models.frozen import compute_states, device_kind, layer_of
-from fastprompt.saving.files import make_folder
 from fastprompt.saving.state_file import StateFile, make_states, open_states, size_of
 
 import numpy
@@ -85,16 +84,15 @@ def _find_or_make(model: PromptModel, parts: LoaderParts, folder: Path, limit_gb
         _say(f"{what} are read from {path} ({size / 1e9:.2f} GB).")
         return found
     try:
-        make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         with _alone(path):
             if (found := _open(path)) is not None:  # another run made it meanwhile
                 return found
             free = shutil.disk_usage(folder).free
             _say(f"{what} are computed once: {size / 1e9:.2f} GB in {path} ({free / 1e9:.1f} GB are free).")
             return make_states(path, lengths, width, model.bf16, lambda file: _fill(model, parts, file))
-    except (OSError, ConfigError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        _say(f"{path} cannot be written ({why}): every step computes the frozen layers.")
+    except OSError as error:
+        _say(f"{path} cannot be written ({error.strerror or error}): every step computes the frozen layers.")
         return None
 
 
