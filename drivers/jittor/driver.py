@@ -5,7 +5,7 @@ from typing import Any
 from fastprompt.drivers.common.checkpoint_files import CheckpointFiles
 from fastprompt.drivers.common.distributed import Distributed
 from fastprompt.drivers.jittor import collective
-from fastprompt.drivers.jittor.runtime import has_gpu
+from fastprompt.drivers.jittor.runtime import check_device
 from fastprompt.errors import BackendError
 from fastprompt.framework import require
 from fastprompt.launch.world import world
@@ -51,21 +51,3 @@ def get_driver(model: jittor.nn.Module, device: str = "cpu", fsdp: bool = False,
         return Driver(model, device=device)
     collective.join(device)
     return _ProcessDriver(model, device)
-
-
-def check_device(device: str) -> None:
-    """Raises BackendError where jittor cannot compute on `device`."""
-    if device not in ("cpu", "gpu", "cuda"):
-        raise BackendError(f"jittor runs on one device, 'cpu' or 'cuda', not {device!r}.")
-    if device != "cpu" and not has_gpu():
-        raise BackendError("jittor finds no GPU it can use (driver, CUDA toolkit before 13, cuDNN): use device='cpu'.")
-
-
-def use_device(device: str) -> None:
-    """Compute on `device` from here on; jittor has one for everything.
-
-    Raises:
-        BackendError: jittor cannot use that device here.
-    """
-    check_device(device)
-    jittor.flags.use_cuda = int(device != "cpu")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastprompt.drivers.jittor import kernels, ops
-from fastprompt.drivers.jittor.runtime import configure
+from fastprompt.drivers.jittor.runtime import configure, use_device
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import require
 
@@ -243,9 +243,7 @@ def device_of(module: jittor.nn.Module) -> str:
 
 
 def move(module: jittor.nn.Module, device: str) -> None:
-    """jittor computes everything on one device; see driver.py for how it is chosen."""
-    from fastprompt.drivers.jittor.driver import use_device
-
+    """jittor computes everything on one device."""
     use_device(device)
 
 

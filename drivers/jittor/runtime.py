@@ -214,6 +214,26 @@ def one_thread() -> Iterator[None]:
         jittor.sync_all()
 
 
+def check_device(device: str) -> None:
+    """Raises BackendError where jittor cannot compute on `device`."""
+    if device not in ("cpu", "gpu", "cuda"):
+        raise BackendError(f"jittor runs on one device, 'cpu' or 'cuda', not {device!r}.")
+    if device != "cpu" and not has_gpu():
+        raise BackendError("jittor finds no GPU it can use (driver, CUDA toolkit before 13, cuDNN): use device='cpu'.")
+
+
+def use_device(device: str) -> None:
+    """Compute on `device` from here on; jittor has one for everything.
+
+    Raises:
+        BackendError: jittor cannot use that device here.
+    """
+    import jittor
+
+    check_device(device)
+    jittor.flags.use_cuda = int(device != "cpu")
+
+
 def has_gpu() -> bool:
     import jittor
 

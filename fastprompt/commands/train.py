@@ -250,7 +250,7 @@ def _fit(setup: Setup, model: PromptModel, plan: _Training) -> dict[str, Any]:
             (output / METRICS_FILE).unlink()  # from here on the run is not finished
         print(f"resuming from {plan.start}", file=sys.stderr)
     try:
-        with _stop_on_sigterm(checkpoints):
+        with _stop_on_signals(checkpoints):
             trainer.run(catch_KeyboardInterrupt=False)
     except KeyboardInterrupt as stop:
         model.save_pretrained(output)
@@ -272,8 +272,8 @@ def _fit(setup: Setup, model: PromptModel, plan: _Training) -> dict[str, Any]:
 
 
 @contextmanager
-def _stop_on_sigterm(checkpoints: Checkpoints) -> Iterator[None]:
-    """SIGTERM lets the step end, writes a checkpoint, and ends the run."""
+def _stop_on_signals(checkpoints: Checkpoints) -> Iterator[None]:
+    """SIGTERM lets the step end, writes a checkpoint, and ends the run; Ctrl-C ends it at once, or after the step."""
     if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
         yield
         return
@@ -281,11 +281,19 @@ def _stop_on_sigterm(checkpoints: Checkpoints) -> Iterator[None]:
     def request_stop(signum: int, frame: Any) -> None:
         checkpoints.stop_requested = True
 
-    before = signal.signal(signal.SIGTERM, request_stop)
+    def interrupt(signum: int, frame: Any) -> None:
+        checkpoints.interrupted = True
+        raise KeyboardInterrupt
+
+    handlers = {signal.SIGTERM: request_stop}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody handles or ignores it
+        handlers[signal.SIGINT] = interrupt
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _chosen_on(options: EvaluationOptions) -> str:

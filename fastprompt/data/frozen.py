@@ -20,6 +20,11 @@ class FrozenStates(NamedTuple):
     source: str
 
 
+def as_keyword(states: FrozenStates | None) -> dict[str, FrozenStates]:
+    """Frozen states as a keyword argument where there are some: a `forward` of a user's own need know none."""
+    return {} if states is None else {"frozen_states": states}
+
+
 class RowsWithStates(Sequence):
     """Rows, each with its states (tokens, hidden) as "frozen_states"."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fastprompt.backbones.loading import load_backbone
-from fastprompt.data.frozen import FrozenStates
+from fastprompt.data.frozen import FrozenStates, as_keyword
 from fastprompt.errors import BackendError, ConfigError
 from fastprompt.framework import backend, driver_module, frameworks_with, has, nn, ops
 from fastprompt.methods.base import MethodConfig
@@ -284,7 +284,7 @@ class PromptModel(nn.Module):
                 "attention_mask": attention_mask,
                 "token_type_ids": token_type_ids,
                 "labels": labels,
-                "frozen_states": frozen_states,
+                **as_keyword(frozen_states),
             }
         )
 
@@ -299,7 +299,7 @@ class PromptModel(nn.Module):
         """fastNLP's evaluation step: {"pred", "target": the labels, "loss": scalar}; pred as `predictions` gives it."""
         inputs = {"input_ids": input_ids, "token_type_ids": token_type_ids, "labels": labels}
         check_batch(self, inputs)
-        output = self(attention_mask=attention_mask, **inputs, frozen_states=frozen_states)
+        output = self(attention_mask=attention_mask, **inputs, **as_keyword(frozen_states))
         return {"pred": self.predictions(output.logits), "target": labels, "loss": output.loss}
 
     def predictions(self, logits: Any) -> Any:

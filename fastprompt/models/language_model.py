@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from fastprompt.data.encoding import IGNORE_INDEX
-from fastprompt.data.frozen import FrozenStates
+from fastprompt.data.frozen import FrozenStates, as_keyword
 from fastprompt.errors import ConfigError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
@@ -38,11 +38,6 @@ class IncrementalDecoder:
     def _next_inputs(self, ids: Any, mask: Any) -> dict[str, Any]:
         """What the backbone is called with for tokens (B, T) that it has not read."""
         raise NotImplementedError
-
-
-def _given(frozen_states: FrozenStates | None) -> dict[str, FrozenStates]:
-    """As keyword arguments: an encoder-decoder takes none."""
-    return {} if frozen_states is None else {"frozen_states": frozen_states}
 
 
 class LanguageModel(PromptModel):
@@ -114,7 +109,7 @@ class LanguageModel(PromptModel):
             TrainingError: at the first step, where the prompt gets no gradient and so would silently not train.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
-        return self._train_on({**inputs, "only_targets": True, **_given(frozen_states)})
+        return self._train_on({**inputs, "only_targets": True, **as_keyword(frozen_states)})
 
     def evaluate_step(
         self, input_ids: Any, attention_mask: Any, labels: Any, frozen_states: FrozenStates | None = None
@@ -122,7 +117,7 @@ class LanguageModel(PromptModel):
         """fastNLP's evaluation step, over the N labels that count: {"pred": (N,) likeliest tokens, "target": (N,),
         "loss": scalar}."""
         check_batch(self, {"input_ids": input_ids, "labels": labels})
-        read, _ = self.read(input_ids, attention_mask, labels, **_given(frozen_states))
+        read, _ = self.read(input_ids, attention_mask, labels, **as_keyword(frozen_states))
         states, targets = self._labelled(read, labels)
         logits = self.token_logits(states)
         return {"pred": self.predictions(logits), "target": targets, "loss": class_loss(logits, targets)}

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastprompt.cloze.template import Template
 from fastprompt.data.cloze import word_ids
-from fastprompt.data.frozen import FrozenStates
+from fastprompt.data.frozen import FrozenStates, as_keyword
 from fastprompt.errors import CheckpointError, ConfigError, DataError
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
@@ -152,7 +152,7 @@ class PromptForMaskedLM(PromptModel):
                 "mask_positions": mask_positions,
                 "pseudo_tokens": pseudo_tokens,
                 "labels": labels,
-                "frozen_states": frozen_states,
+                **as_keyword(frozen_states),
             }
         )
 
@@ -176,7 +176,7 @@ class PromptForMaskedLM(PromptModel):
             "labels": labels,
         }
         check_batch(self, inputs)
-        output = self(attention_mask=attention_mask, **inputs, frozen_states=frozen_states)
+        output = self(attention_mask=attention_mask, **inputs, **as_keyword(frozen_states))
         return {
             "pred": self.predictions(output.logits),
             "target": labels,

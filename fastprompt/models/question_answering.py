@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastprompt.data.frozen import FrozenStates
+from fastprompt.data.frozen import FrozenStates, as_keyword
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.indices import check_batch
@@ -78,7 +78,7 @@ class PromptForQuestionAnswering(PromptModel):
                 "token_type_ids": token_type_ids,
                 "start_positions": start_positions,
                 "end_positions": end_positions,
-                "frozen_states": frozen_states,
+                **as_keyword(frozen_states),
             }
         )
 
@@ -95,7 +95,7 @@ class PromptForQuestionAnswering(PromptModel):
         "loss": scalar, "start_logits": (B, T), "end_logits": (B, T)}."""
         check_batch(self, {"input_ids": input_ids, "token_type_ids": token_type_ids})
         output = self(
-            input_ids, attention_mask, token_type_ids, start_positions, end_positions, frozen_states=frozen_states
+            input_ids, attention_mask, token_type_ids, start_positions, end_positions, **as_keyword(frozen_states)
         )
         padding = ops.cast_like(1 - attention_mask, output.logits)[:, :, None]
         return {

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastprompt.data.encoding import IGNORE_INDEX
-from fastprompt.data.frozen import FrozenStates
+from fastprompt.data.frozen import FrozenStates, as_keyword
 from fastprompt.framework import ops
 from fastprompt.models.base import PromptModel
 from fastprompt.models.indices import check_batch
@@ -59,7 +59,7 @@ class PromptForTokenClassification(PromptModel):
             row has; "loss": scalar}. After a row's labelled tokens its targets are -100.
         """
         check_batch(self, {"input_ids": input_ids, "token_type_ids": token_type_ids, "labels": labels})
-        output = self(input_ids, attention_mask, token_type_ids, labels, frozen_states=frozen_states)
+        output = self(input_ids, attention_mask, token_type_ids, labels, **as_keyword(frozen_states))
         labelled = ops.to_numpy(labels) != IGNORE_INDEX
         seq_len = labelled.sum(axis=1)
         width = max(1, int(seq_len.max()))

@@ -32,6 +32,8 @@ class Checkpoints(Callback):
 
     Attributes:
         stop_requested: set from outside to end the run; the current step ends first, and a checkpoint is written.
+        interrupted: set from outside with a KeyboardInterrupt, which is raised again after the step where it got lost:
+            Python ignores it in finalizers and in what a framework calls back.
     """
 
     def __init__(self, request: dict[str, Any], options: RunOptions, output: Path, log: RunLog) -> None:
@@ -42,7 +44,7 @@ class Checkpoints(Callback):
         self.every = (options.save_steps or 500) if options.save_strategy == "steps" else None
         self.epochs = options.save_strategy == "epoch"
         self.limit = options.save_total_limit
-        self.stop_requested = False
+        self.stop_requested = self.interrupted = False
         for left in output.glob(f".{PREFIX}*"):  # of a run that died while it wrote
             shutil.rmtree(left, ignore_errors=True)
 
@@ -55,6 +57,8 @@ class Checkpoints(Callback):
             print(f"note: {line}.", file=sys.stderr)
 
     def on_train_batch_end(self, trainer: Any) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
         step = trainer.global_forward_batches
         if self._is_stop_requested(trainer):
             folder = self.save(trainer)

@@ -14,6 +14,7 @@ from fastNLP import Accuracy, DataSet, Evaluator, Event, Trainer, Vocabulary, pr
 from fastNLP.io import DataBundle
 
 torch_only = pytest.mark.skipif(backend() != "torch", reason="torch's own")
+not_jittor = pytest.mark.skipif(backend() == "jittor", reason="fastNLP's driver and loader for Jittor cannot do it")
 TEXTS = ["a b c", "d", "e f", "g h i j", "k l", "m n o"] * 4
 NAMES = ["negative", "positive"]
 ROWS = {"SentenceId": list(range(24)), "Sentence": TEXTS, "Sentiment": [NAMES[place % 2] for place in range(24)]}
@@ -301,6 +302,7 @@ def test_t5_what_calling_a_model_returns_is_scored_by_the_metric_for_it(tiny, lo
     make_trainer(model, loaders, train_fn="forward").run()
 
 
+@not_jittor
 def test_a_batch_that_is_not_taken_apart_goes_to_a_step_of_ones_own(tiny, loaders):
     class Whole(fp.PromptForSequenceClassification):
         def train_step(self, batch):
@@ -387,6 +389,7 @@ def test_callbacks_keep_the_best_and_the_last_and_stop_early(tiny, loaders, tmp_
     assert not differing(states[-1], tuned(other))
 
 
+@not_jittor
 def test_a_trainer_goes_on_from_its_checkpoint(tiny, loaders, tmp_path):
     exact = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     whole, half, again = (make_model(tiny["bert"], **exact) for _ in range(3))
