@@ -30,15 +30,15 @@ def first_changed_layer(config: MethodConfig, checkpoint: Checkpoint) -> int:
         raise ConfigError(f"{config.method} trains the backbone, so that none of its layers stays as it is.")
     if family.encoder_decoder or family.portable is None:
         raise ConfigError(
-            f"{checkpoint.name} is a {checkpoint.model_type} model, whose frozen layers cannot be kept: fastprompt has "
-            f"transformers' own definition of it alone."
+            f"{checkpoint.name} is a {checkpoint.model_type} model, whose frozen layers cannot be cached: of it "
+            f"fastprompt has transformers' own definition alone."
         )
     layer = config.first_changed_layer(geometry(checkpoint.config).layers)
     if layer == 0 and config.length_before + config.num_pseudo:
         raise ConfigError(f"The prompt of {config.method} stands in the input of the first layer, so that all change.")
     if layer == 0:
         raise ConfigError(
-            f"{config.method} has a prefix in layer 0, before which nothing is to keep; choose later layers with "
+            f"{config.method} has a prefix in layer 0, before which nothing can be cached; choose later layers with "
             f"prefix_layers, such as last:2."
         )
     return layer
@@ -58,7 +58,7 @@ def source_of(model: Model) -> str:
     layer = layer_of(model)
     if not isinstance(model.backbone, PortableBackbone):
         raise ConfigError(
-            "Frozen layers are kept of a portable backbone, and this model has transformers' own; load it with "
+            "Frozen layers are cached of a portable backbone alone, and this model has transformers' own; load it with "
             "portable=True."
         )
     settings = {

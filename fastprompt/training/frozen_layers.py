@@ -54,7 +54,7 @@ def cache_frozen_layers(
     source = model.frozen_source
     parts = getattr(dataloader, "parts", None)
     if not isinstance(parts, LoaderParts):
-        raise ConfigError("Frozen layers are kept for a dataloader of fp.make_dataloader; make it so.")
+        raise ConfigError("Frozen layers are cached for a dataloader of fp.make_dataloader, and this is another.")
     states = _find_or_make(model, parts, _folder(directory), limit_gb)
     if states is None:
         return dataloader

@@ -182,7 +182,7 @@ def test_a_prompt_in_chosen_layers_is_not_written_for_tools_that_know_none(folde
     assert not (tmp_path / "out").exists()
 
 
-def test_a_causal_model_generates_with_kept_keys_and_values_as_it_does_without(folders):
+def test_a_causal_model_generates_with_cached_keys_and_values_as_it_does_without(folders):
     config = fp.PTuningV2Config(pre_seq_len=LENGTH, init_std=1.0, prefix_layers=[0, 2])
     model = fp.PromptForCausalLM.from_pretrained(folders["qwen3"], config)
     model.eval()

@@ -83,16 +83,16 @@ def test_logits_and_losses_are_those_without(folder_of, tmp_path, kind, name):
     folder = folder_of(name)
     model, stock = model_of(kind, folder), model_of(kind, folder, portable=False)
     batches = list(loader_of(kind, folder))
-    kept = list(fp.cache_frozen_layers(model, loader_of(kind, folder), tmp_path))
+    cached = list(fp.cache_frozen_layers(model, loader_of(kind, folder), tmp_path))
     for one in (model, stock):
         one.eval()
-    assert len(kept) == len(batches)
-    for batch, again in zip(batches, kept, strict=True):
+    assert len(cached) == len(batches)
+    for batch, again in zip(batches, cached, strict=True):
         inputs = {name: x for name, x in batch.items() if name not in BESIDE}
         wanted = ops.to_numpy(stock(**inputs).logits)
         found = ops.to_numpy(model(**inputs, frozen_states=again["frozen_states"]).logits)
         mask = ops.to_numpy(batch["attention_mask"]).astype(bool)
-        real = mask if found.shape[:2] == mask.shape else slice(None)  # of padding nothing is kept
+        real = mask if found.shape[:2] == mask.shape else slice(None)  # at padding the states are 0
         numpy.testing.assert_allclose(found[real], wanted[real], atol=5e-6, rtol=0)
         losses = []
         for one, given in ((stock, batch), (model, again)):
@@ -129,10 +129,10 @@ def train(model, loader, epochs=1):
 
 def test_two_hundred_steps_have_the_losses_without_and_two_runs_the_same_bits(tiny, tmp_path):
     folder, losses = tiny["bert"], []
-    for kept in (False, True, True):
-        model = model_of("classes", folder, portable=kept)
+    for cached in (False, True, True):
+        model = model_of("classes", folder, portable=cached)
         loader = loader_of("classes", folder, shuffle=True)
-        if kept:
+        if cached:
             loader = fp.cache_frozen_layers(model, loader, tmp_path)
         losses.append(train(model, loader, epochs=40))
     assert len(losses[0]) == 200
@@ -217,7 +217,7 @@ def test_a_damaged_file_is_named_and_made_anew(tiny, tmp_path, capfd, computed, 
 
 @pytest.mark.parametrize("trouble", ["limit", "full disk", "no folder"])
 def test_without_room_every_step_computes_them_and_nothing_is_left(tiny, tmp_path, monkeypatch, capfd, trouble):
-    folder, options = tmp_path / "kept", {}
+    folder, options = tmp_path / "cached", {}
     if trouble == "limit":
         options["limit_gb"] = 1e-6
     elif trouble == "no folder":
@@ -268,9 +268,9 @@ def test_what_a_killed_process_left_is_cleared_away(tiny, tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
     data, tokenizer = fp.load_reviews("validation"), fp.load_tokenizer(tiny["bert"])
     model = model_of("classes", tiny["bert"])
-    kept = fp.cache_frozen_layers(model, fp.make_dataloader(data, tokenizer), tmp_path)
+    cached = fp.cache_frozen_layers(model, fp.make_dataloader(data, tokenizer), tmp_path)
     assert not list(tmp_path.glob(".*.part"))
-    assert next(iter(kept))["frozen_states"]
+    assert next(iter(cached))["frozen_states"]
 
 
 def test_of_two_runs_at_once_one_computes_and_the_other_waits(tiny, tmp_path, monkeypatch, capfd):
@@ -339,11 +339,11 @@ def test_another_dataloader_is_refused(tiny, tmp_path):
         fp.cache_frozen_layers(model_of("classes", tiny["bert"]), [{}], tmp_path)
 
 
-def test_a_linear_probe_keeps_every_layer(tiny, tmp_path):
+def test_a_linear_probe_caches_every_layer(tiny, tmp_path):
     model = model_of("classes", tiny["bert"], fp.LinearProbeConfig())
     model.eval()
-    kept = fp.cache_frozen_layers(model, loader_of("classes", tiny["bert"]), tmp_path)
-    for batch, again in zip(loader_of("classes", tiny["bert"]), kept, strict=True):
+    cached = fp.cache_frozen_layers(model, loader_of("classes", tiny["bert"]), tmp_path)
+    for batch, again in zip(loader_of("classes", tiny["bert"]), cached, strict=True):
         found = [ops.to_numpy(model(**one).logits) for one in (batch, again)]
         numpy.testing.assert_allclose(*found, atol=5e-6)
 
@@ -357,7 +357,7 @@ def glue(tmp_path):
     return tmp_path
 
 
-def test_the_command_keeps_them_for_all_its_splits_and_resumes_to_the_same_bits(tiny, glue, train_here, capfd):
+def test_the_command_caches_them_for_all_its_splits_and_resumes_to_the_same_bits(tiny, glue, train_here, capfd):
     task = [
         *("--model_name_or_path", tiny["bert"], "--task_name", "glue", "--dataset_name", "sst2", "--data_dir", glue),
         *("--pre_seq_len", "3", "--prefix_layers", "last:2", "--per_device_train_batch_size", "8"),
@@ -366,8 +366,8 @@ def test_the_command_keeps_them_for_all_its_splits_and_resumes_to_the_same_bits(
     ]
     plain = train_here(*task, "--output_dir", glue / "plain")
     assert "acts from layer 1 on, the first with a prefix" in capfd.readouterr().err
-    kept = ("--cache_frozen_layers", glue / "kept")
-    whole = train_here(*task, *kept, "--output_dir", glue / "whole")
+    cached = ("--cache_frozen_layers", glue / "cached")
+    whole = train_here(*task, *cached, "--output_dir", glue / "whole")
     said = capfd.readouterr().err
     assert "24 texts before layer 1 are computed once" in said
     assert "7 texts before layer 1 are computed once" in said
@@ -375,7 +375,7 @@ def test_the_command_keeps_them_for_all_its_splits_and_resumes_to_the_same_bits(
     again = glue / "whole" / "checkpoint-2"
     (glue / "resumed").mkdir()
     again.rename(glue / "resumed" / "checkpoint-2")
-    train_here(*task, *kept, "--output_dir", glue / "resumed", "--resume_from_checkpoint", "last")
+    train_here(*task, *cached, "--output_dir", glue / "resumed", "--resume_from_checkpoint", "last")
     said = capfd.readouterr().err
     assert "24 texts before layer 1 are read from" in said
     assert "computed once" not in said
