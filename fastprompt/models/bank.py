@@ -16,6 +16,7 @@ from fastprompt.models.token_classification import PromptForTokenClassification
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.saving import prompt_file
 
+_TOGETHER = 32  # rows of several prompts in one run
 TASKS = {kind.task: kind for kind in (PromptForSequenceClassification, PromptForTokenClassification)}
 
 
@@ -153,14 +154,9 @@ class PromptBank(nn.Module):
         for row, names in enumerate(prompts):
             for name in names:
                 rows_of.setdefault(name, []).append(row)
-        groups: dict[tuple[int, ...] | None, dict[str, list[int]]] = {}  # those of the same layers run together
-        for name, rows in rows_of.items():
-            layers = self._model(name).method_config.prefix_layers
-            groups.setdefault(layers, {})[name] = rows
         shared = _SharedLayers(self.backbone, inputs)
         logits: dict[tuple[str, int], Any] = {}
-        for layers in sorted(groups, key=lambda layers: layers or ()):  # a later layer goes on from an earlier
-            names = groups[layers]
+        for layers, names in self._runs(rows_of):
             models = [self._model(name) for name in names]
             parts = []
             for model, rows in zip(models, names.values(), strict=True):
@@ -177,6 +173,19 @@ class PromptBank(nn.Module):
                 logits |= {(name, row): found[index] for index, row in enumerate(rows)}
                 start += len(rows)
         return [[logits[name, row] for name in names] for row, names in enumerate(prompts)]
+
+    def _runs(self, rows_of: dict[str, list[int]]) -> list[tuple[tuple[int, ...] | None, dict[str, list[int]]]]:
+        """Which prompts, with their rows, run together: of the same layers, and few enough rows that merging their
+        prefixes costs less than a run of its own. What enters a later layer goes on from an earlier one."""
+        runs: list[tuple[tuple[int, ...] | None, dict[str, list[int]]]] = []
+        of_layers = {name: self._model(name).method_config.prefix_layers for name in rows_of}
+        for name in sorted(rows_of, key=lambda name: of_layers[name] or ()):
+            layers, rows = of_layers[name], rows_of[name]
+            last, names = runs[-1] if runs else (None, {})
+            if not names or last != layers or sum(map(len, names.values())) + len(rows) > _TOGETHER:
+                runs.append((layers, names := {}))
+            names[name] = rows
+        return runs
 
 
 class _SharedLayers:
