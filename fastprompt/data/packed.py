@@ -38,6 +38,10 @@ class Lists:
             return numpy.maximum.reduceat(self.values.lengths(), self.offsets[:-1])
         return numpy.diff(self.offsets)
 
+    def totals(self) -> numpy.ndarray:
+        """(rows,) how many numbers each row has, those of all its lists together."""
+        return numpy.diff(self.values.offsets[self.offsets] if isinstance(self.values, Lists) else self.offsets)
+
     def extremes(self, ignored: int | None) -> set[int]:
         """Two rows at most, which hold the lowest and the highest number; `ignored` is none."""
         inner = self.values.extremes(ignored) if isinstance(self.values, Lists) else _extremes(self.values, ignored)
@@ -113,6 +117,10 @@ class PackedRows(Sequence):
     def lengths(self) -> numpy.ndarray:
         """(rows,) each row's tokens; of several choices those of the longest."""
         return _joined([chunk["input_ids"].lengths() for chunk in self.chunks])
+
+    def token_counts(self) -> numpy.ndarray:
+        """(rows,) each row's tokens; of several choices those of all."""
+        return _joined([chunk["input_ids"].totals() for chunk in self.chunks])
 
     def label_counts(self, ignored: int) -> numpy.ndarray:
         """(rows,) how many labels a row has that are not `ignored`; 1 where it has one, or none is asked for."""

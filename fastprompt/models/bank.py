@@ -214,6 +214,8 @@ def _merge(parts: list[dict[str, Any]], backbone: Any) -> dict[str, Any]:
     Shorter inputs are padded at the end, where no position of theirs moves, and shorter prefixes likewise; neither
     padding is seen.
     """
+    if len(parts) == 1:
+        return parts[0]
     parts = [dict(part) for part in parts]
     prefixes = [part.pop("prefix", None) for part in parts]
     embedded = any("inputs_embeds" in part for part in parts)

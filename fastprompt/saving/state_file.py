@@ -56,9 +56,8 @@ def open_states(path: Path) -> StateFile:
     try:
         header, start = _read_header(path)
         states, offsets = _maps(path, header, start, "r")
-        if path.stat().st_size == start + states.nbytes + offsets.nbytes and _sum(states, offsets) == _stored_sum(
-            header
-        ):
+        whole = path.stat().st_size == start + states.nbytes + offsets.nbytes
+        if whole and _sum(states, offsets) == _stored_sum(header):
             return StateFile(states, numpy.array(offsets))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}).") from error
@@ -94,7 +93,7 @@ def make_states(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return open_states(path)
+    return StateFile(_maps(path, json.loads(header[8:]), start, "r")[0], numpy.array(offsets))
 
 
 def _header(lengths: numpy.ndarray, width: int, bf16: bool, checksum: int) -> bytes:

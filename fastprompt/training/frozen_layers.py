@@ -90,7 +90,7 @@ def _find_or_make(model: PromptModel, parts: LoaderParts, folder: Path, limit_gb
                 return found
             free = shutil.disk_usage(folder).free
             _say(f"{what} are computed once: {size / 1e9:.2f} GB in {path} ({free / 1e9:.1f} GB are free).")
-            return make_states(path, lengths, width, model.bf16, lambda file: _fill(model, parts, file))
+            return make_states(path, lengths, width, model.bf16, lambda file: _fill(model, parts, lengths, file))
     except OSError as error:
         _say(f"{path} cannot be written ({error.strerror or error}): every step computes the frozen layers.")
         return None
@@ -116,12 +116,13 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _fill(model: PromptModel, parts: LoaderParts, file: StateFile) -> None:
-    training, counts = model.training, _state_counts(model, parts)
+def _fill(model: PromptModel, parts: LoaderParts, counts: numpy.ndarray, file: StateFile) -> None:
+    """Compute all rows, each of which has so many states."""
+    training = model.training
     model.eval()
     try:
         done, started, said = 0, time.monotonic(), time.monotonic()
-        for places in _batches(model, parts):
+        for places in _batches(counts):
             batch = parts.pad([{name: x for name, x in parts.rows[p].items() if name in _READ} for p in places])
             if model.reads_padding:
                 batch = _widened(batch, int(parts.rows.lengths.max()), parts.pad.fill)
@@ -151,34 +152,19 @@ def _state_counts(model: PromptModel, parts: LoaderParts) -> numpy.ndarray:
     """(rows,) of how many tokens each row has states: of padding too where the model reads it."""
     if model.reads_padding:
         return numpy.full(len(parts.rows), parts.rows.lengths.max(), "int64")
-    return _token_counts(parts)
+    return parts.rows.token_counts().astype("int64")
 
 
-def _batches(model: PromptModel, parts: LoaderParts) -> Iterator[list[int]]:
+def _batches(counts: numpy.ndarray) -> Iterator[list[int]]:
     """Rows to compute together: of like length, and so many tokens."""
-    lengths = _state_counts(model, parts) if model.reads_padding else numpy.asarray(parts.rows.lengths)
-    choices = _token_counts(parts) // numpy.maximum(lengths, 1) + 1  # at most so many texts a row
     batch: list[int] = []
-    for place in numpy.argsort(lengths, kind="stable").tolist():
-        if batch and (len(batch) + 1) * lengths[place] * choices[place] > _TOKENS:
+    for place in numpy.argsort(counts, kind="stable").tolist():
+        if batch and (len(batch) + 1) * counts[place] > _TOKENS:
             yield batch
             batch = []
         batch.append(place)
     if batch:
         yield batch
-
-
-def _token_counts(parts: LoaderParts) -> numpy.ndarray:
-    """(rows,) how many tokens each row has, those of all its choices."""
-    counts = []
-    for chunk in parts.rows.chunks:
-        ids = chunk["input_ids"]
-        if isinstance(ids.values, Lists):
-            ends = ids.values.offsets[ids.offsets]
-            counts.append(numpy.diff(ends))
-        else:
-            counts.append(numpy.diff(ids.offsets))
-    return numpy.concatenate(counts).astype("int64")
 
 
 def _key(model: PromptModel, parts: LoaderParts) -> str:

@@ -4,14 +4,9 @@ import fastprompt as fp
 from fastprompt.data.dataloader import PadBatch
 from fastprompt.data.encoding import IGNORE_INDEX, READ, encode
 from fastprompt.data.examples import (
-    ClozeTexts,
-    Instructions,
     LabelledTexts,
-    MultipleChoices,
     SquadData,
     SquadQuestion,
-    TaggedTokens,
-    TextToText,
 )
 from fastprompt.data.packed import CHUNK, is_list
 from fastprompt.data.sampler import LengthGroupedBatchSampler
@@ -23,26 +18,11 @@ from fastprompt.framework import ops
 import numpy
 import pytest
 
-ROWS = CHUNK + 50  # more than a chunk
-TEXTS = [" ".join(["w1"] * (1 + row % 7)) for row in range(ROWS)]
-WORDS = [text.split() for text in TEXTS]
-LABELS = [row % 2 for row in range(ROWS)]
-QUESTION = SquadQuestion("a", "w1 w2 ?", " ".join(f"w{i}" for i in range(40)), [("w3", 9)])
+from support import examples
+from support.examples import LABELS, ROWS
 
-KINDS = {
-    "texts": LabelledTexts(TEXTS, LABELS),
-    "numbers": LabelledTexts(TEXTS, [row / 3 for row in range(ROWS)], None),
-    "pairs in groups": LabelledTexts(TEXTS, LABELS, pairs=TEXTS[::-1], groups=[row // 3 for row in range(ROWS)]),
-    "blanks": ClozeTexts(TEXTS, LABELS, "[P][P] [X] is [MASK]"),
-    "choices": MultipleChoices([[("w1 w2", text), (text, "w3")] for text in TEXTS], LABELS),
-    "tags": TaggedTokens(WORDS, [[1] * len(words) for words in WORDS], ["O", "B-A"]),
-    "unread tags": TaggedTokens(
-        [[*words, "\u200b"] for words in WORDS], [[1] * len(w) + [0] for w in WORDS], ["O", "B-A"]
-    ),
-    "windows": SquadData([QUESTION], False),
-    "instructions": Instructions(TEXTS, [""] * ROWS, TEXTS[::-1], "human-assistant"),
-    "text to text": TextToText(TEXTS, TEXTS[::-1]),
-}
+QUESTION = SquadQuestion("a", "w1 w2 ?", " ".join(f"w{i}" for i in range(40)), [("w3", 9)])
+KINDS = {**examples.KINDS, "windows": SquadData([QUESTION], False)}
 
 
 @pytest.fixture
