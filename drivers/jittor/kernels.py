@@ -289,7 +289,7 @@ _ATTENTION_SIZES = r"""
     const float scale = 1.f / std::sqrt((float)D);
     const int64_t mask_t = in3_shape2 == 1 ? 0 : S, mask_h = in3_shape1 == 1 ? 0 : in3_shape2 * S,
                   mask_b = in3_shape0 == 1 ? 0 : in3_shape1 * in3_shape2 * S;
-    const bool dropping = data["p"] > 0;
+    const bool dropping = data["p"] > 0, biased = data["biased"] > 0;
     fp_dropout drop(data);
 """
 # in: query (B, H, T, D), key and value (B, H, S, D), mask (B, H or 1, T or 1, S);
@@ -337,7 +337,7 @@ ATTENTION = (
     }
 """
 )
-# in: query, key, value, mask, out, statistics, d_out; out: d_query, d_key, d_value
+# in: query, key, value, mask, out, statistics, d_out; out: d_query, d_key, d_value, and d_scores if data has "biased"
 ATTENTION_GRAD = (
     _ATTENTION_SIZES
     + r"""
@@ -370,7 +370,9 @@ ATTENTION_GRAD = (
                             krow[s] = row[s] * keep;
                             drow[s] *= keep;
                         }
-                    for (int64_t s = 0; s < S; s++) drow[s] = row[s] * (drow[s] - delta) * scale;
+                    for (int64_t s = 0; s < S; s++) drow[s] = row[s] * (drow[s] - delta);
+                    if (biased) std::copy(drow, drow + S, out3_p + (bh * T + t + i) * S);
+                    for (int64_t s = 0; s < S; s++) drow[s] *= scale;
                 }
                 dnnl_sgemm('T', 'N', S, D, rows, 1.f, dropping ? kept : p, S, g, D, more, dv, D);
                 dnnl_sgemm('N', 'N', rows, D, S, 1.f, dp, S, k, D, 0.f, out0_p + (bh * T + t) * D, D);

@@ -230,8 +230,10 @@ def bce_with_logits(logits: Var, target: Var) -> Var:
 
 
 class _Attention(jittor.Function):
-    def __init__(self, dropout_p: float) -> None:
-        self.data = _dropout_data(dropout_p)
+    """`biased`: what is added to the scores has a gradient."""
+
+    def __init__(self, dropout_p: float, biased: bool) -> None:
+        self.data, self.biased = {**_dropout_data(dropout_p), "biased": biased}, biased
 
     def execute(self, query: Var, key: Var, value: Var, mask: Var) -> Var:
         rows = tuple(query.shape)[:3]  # (B, heads, T)
@@ -242,27 +244,46 @@ class _Attention(jittor.Function):
         return out
 
     def grad(self, d_out: Var) -> tuple[Var | None, ...]:
+        query, key, _, mask = self.saved[:4]
         shapes = [x.shape for x in self.saved[:3]]
-        return *kernels.run(kernels.ATTENTION_GRAD, shapes, [*self.saved, d_out], **self.data), None
+        shapes.append((*tuple(query.shape)[:3], key.shape[2]) if self.biased else (1,))
+        *found, d_scores = kernels.run(kernels.ATTENTION_GRAD, shapes, [*self.saved, d_out], **self.data)
+        if not self.biased:
+            return *found, None
+        for axis, size in enumerate(mask.shape):
+            if size == 1:
+                d_scores = d_scores.sum(axis, keepdims=True)
+        return *found, d_scores
 
 
 def attention(
-    query: Var, key: Var, value: Var, mask: Var | None, dropout_p: float = 0.0, training: bool = False
+    query: Var,
+    key: Var,
+    value: Var,
+    mask: Var | None,
+    dropout_p: float = 0.0,
+    training: bool = False,
+    bias: Var | None = None,
 ) -> Var:
-    """softmax(Q K^T / sqrt(head_dim) + mask) V.
+    """softmax(Q K^T / sqrt(head_dim) + mask + bias) V.
 
     query (B, heads, T, head_dim), key and value (B, heads, S, head_dim), mask additive (B or 1, heads or 1, 1 or T, S)
-    or None.
+    or None. So is bias, which has a gradient, where a mask has none.
     Returns (B, heads, T, head_dim).
     """
     dropout_p = dropout_p if training else 0.0
     if dropout_p < 1 and kernels.usable(query, key, value):
         if mask is None:
             mask = jittor.zeros((1, 1, 1, key.shape[2]))
-        return _Attention(dropout_p)(query, key, value, mask.float32().stop_grad())
+        added = mask.float32().stop_grad()
+        biased = bias is not None and not bias.is_stop_grad()
+        if bias is not None:
+            added = added + bias.float32()
+        return _Attention(dropout_p, biased)(query, key, value, added if biased else added.stop_grad())
     scores = jittor.matmul(query, key.transpose((0, 1, 3, 2))) / math.sqrt(query.shape[-1])  # (B, heads, T, S)
-    if mask is not None:
-        scores = scores + mask
+    for added in (mask, bias):
+        if added is not None:
+            scores = scores + added
     return jittor.matmul(dropout(softmax(scores, -1), dropout_p, training), value)
 
 

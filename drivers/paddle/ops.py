@@ -145,17 +145,25 @@ def bce_with_logits(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_p: float = 0.0, training: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout_p: float = 0.0,
+    training: bool = False,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """softmax(Q K^T / sqrt(head_dim) + mask) V.
+    """softmax(Q K^T / sqrt(head_dim) + mask + bias) V.
 
     query (B, heads, T, head_dim), key and value (B, heads, S, head_dim), mask additive (B or 1, heads or 1, 1 or T, S)
-    or None.
+    or None. So is bias, which has a gradient, where a mask has none.
     Returns (B, heads, T, head_dim).
     """
     scores = paddle.matmul(query * (query.shape[-1] ** -0.5), key, transpose_y=True)  # (B, heads, T, S)
     if mask is not None:
         scores = scores + (_expand_mask(mask, scores.shape) if on_cpu(scores) else mask)
+    if bias is not None:
+        scores = scores + bias
     return paddle.matmul(dropout(F.softmax(scores), dropout_p, training), value)
 
 

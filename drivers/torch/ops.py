@@ -126,15 +126,23 @@ def bce_with_logits(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_p: float = 0.0, training: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout_p: float = 0.0,
+    training: bool = False,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """softmax(Q K^T / sqrt(head_dim) + mask) V.
+    """softmax(Q K^T / sqrt(head_dim) + mask + bias) V.
 
     query (B, heads, T, head_dim), key and value (B, heads, S, head_dim), mask additive (B or 1, heads or 1, 1 or T, S)
-    or None.
+    or None. So is bias, which has a gradient, where a mask has none.
     Returns (B, heads, T, head_dim).
     """
     dropout_p = dropout_p if training else 0.0
+    if bias is not None:
+        mask = bias if mask is None else mask + bias
     if plain_is_faster(query, key, dropout_p):
         return plain_attention(query, key, value, mask, dropout_p, query.shape[-1] ** -0.5)
     return F.scaled_dot_product_attention(query, key, value, mask, dropout_p)

@@ -314,6 +314,18 @@ def test_attention(kind):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", [(1, 2, 3, 5), (2, 2, 3, 5), (2, 1, 3, 5), (1, 2, 1, 5)], ids=str)
+def test_attention_with_a_bias_that_is_learned(shape, masked):
+    query, key, value, bias = normal(2, 2, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 4), normal(*shape)
+    mask = np.array([[0, 0, 0, 0, 0], [0, 0, -1e9, 0, -1e9]], "float32").reshape(2, 1, 1, 5) if masked else None
+    check(
+        lambda q, k, v, b: ops.attention(q, k, v, None if mask is None else ops.tensor(mask), bias=b),
+        lambda q, k, v, b: attention(q, k, v, b if mask is None else mask + b),
+        query, key, value, bias,
+    )  # fmt: skip
+
+
 def test_masked_keys_and_values_change_nothing():
     query, key, value = normal(1, 2, 3, 4), normal(1, 2, 5, 4), normal(1, 2, 5, 4)
     mask = np.zeros((1, 1, 1, 5), "float32")
