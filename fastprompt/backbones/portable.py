@@ -42,15 +42,21 @@ def additive_mask(attention_mask: Any, prefix: Prefix | None) -> Any:
     return ops.reshape((1.0 - mask) * -1e9, (batch, 1, 1, length))
 
 
-def causal_mask(attention_mask: Any | None, prefix: Prefix | None, like: Any, cached: int = 0) -> Any:
+def causal_mask(
+    attention_mask: Any | None, prefix: Prefix | None, like: Any, cached: int = 0, window: int | None = None
+) -> Any:
     """As `additive_mask`, (B or 1, 1, T, P + cached + T), and no token sees one after it; all see the whole prefix.
 
     Args:
         like: any tensor of shape (B, T, ...).
         cached: how many tokens before these were read earlier.
+        window: how many tokens, itself among them, a token sees; None: all up to it.
     """
     length = like.shape[1]
-    unseen = numpy.triu(numpy.full((length, cached + length), -1e9, dtype="float32"), cached + 1)
+    hidden = numpy.full((length, cached + length), -1e9, dtype="float32")
+    unseen = numpy.triu(hidden, cached + 1)
+    if window is not None:
+        unseen += numpy.tril(hidden, cached - window)
     before = numpy.zeros((length, prefix.length if prefix else 0), dtype="float32")
     mask = ops.tensor(numpy.concatenate([before, unseen], axis=1)[None, None], like=like)
     return mask if attention_mask is None else mask + additive_mask(attention_mask, prefix)

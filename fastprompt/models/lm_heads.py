@@ -84,7 +84,7 @@ class VocabularyHead(nn.Module):
         """Scores (..., vocab_size) of states (..., hidden), or (..., K) of `words`, (K,) ids."""
         weight, bias = embeddings.weight if self.tied else self.lm_head.weight, self._bias
         if words is not None:
-            weight = embeddings(ops.tensor(words, like=states)) if self.tied else ops.take_rows(weight, words.tolist())
+            weight = ops.take_rows(weight, words.tolist())
             bias = None if bias is None else bias[words]
         states = states if self.scale == 1.0 else states * self.scale
         scores = ops.linear(states, ops.cast_like(weight, states))

@@ -120,6 +120,9 @@ FAMILIES: dict[str, Family] = {
     "llama": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
+    "mistral": _LLAMA,
+    "gemma": replace(_LLAMA, portable="gemma", tied=True),
+    "phi3": replace(_LLAMA, portable="phi3", hidden_dropout=("resid_pdrop", "classifier_dropout")),
     "gpt2": Family(
         "transformer",
         heads=_CAUSAL,

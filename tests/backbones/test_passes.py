@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 SEQ2SEQ = ["t5", "bart"]
-CAUSAL = ["gpt2", "qwen3", "bloom"]
+CAUSAL = ["gpt2", "qwen3", "bloom", "mistral", "gemma"]
 PORTABLE = ["bert", "distilbert", "albert", *CAUSAL]
 STOCK = ["bert", "albert", "modernbert", "deberta", "deberta-v3", "mpnet", *CAUSAL, *SEQ2SEQ]
 KINDS = [*((name, True) for name in PORTABLE), *((name, False) for name in STOCK if backend() == "torch")]

@@ -33,6 +33,13 @@ CONFIGS = {
     "bloom-six": transformers.BloomConfig(
         **BLOOM, hidden_size=36, n_head=6, apply_residual_connection_post_layernorm=True
     ),
+    # Windows that are smaller than the texts of tests.
+    "mistral": transformers.MistralConfig(**KIN, **ENDS, sliding_window=4),
+    "qwen2-window": transformers.Qwen2Config(
+        **KIN, **ENDS, use_sliding_window=True, sliding_window=5, max_window_layers=1
+    ),
+    "gemma": transformers.GemmaConfig(**{**KIN, "num_key_value_heads": 1, "head_dim": 12}, **ENDS),
+    "phi3": transformers.Phi3Config(**KIN, **ENDS, resid_pdrop=0.0),
 }
 
 

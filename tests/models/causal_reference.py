@@ -26,6 +26,20 @@ METHODS = {
 }
 
 
+def masks_of(config, mask, prefix):
+    """What is given to the stock model as its attention mask: the tokens' and the prefix's (B, prefix + T); where a
+    window hides tokens, what each token sees, (B, 1, T, prefix + T) by kind of layer: all see the prefix."""
+    batch, length = mask.shape
+    if getattr(config, "sliding_window", None) is None:
+        return torch.cat([torch.ones((batch, prefix), dtype=torch.long), mask], dim=1)
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    seen = {"full_attention": distance >= 0}
+    seen["sliding_attention"] = seen["full_attention"] & (distance < config.sliding_window)
+    before = torch.ones((batch, 1, length, prefix), dtype=torch.bool)
+    given = {kind: torch.cat([before, one & mask[:, None, None].bool()], dim=-1) for kind, one in seen.items()}
+    return given if getattr(config, "layer_types", None) else given["sliding_attention"]
+
+
 def stock_logits(folder, prompt, ids, mask, shift):
     """transformers' logits of a batch after the prefix of a saved prompt, its positions `shift` further on."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
@@ -35,9 +49,9 @@ def stock_logits(folder, prompt, ids, mask, shift):
     for layer in range(key.shape[0]):
         pair = [x[layer].expand(batch, *x.shape[1:]) for x in (key, value)]
         cache.update(*pair, layer)
-    whole = torch.cat([torch.ones((batch, length), dtype=torch.long), mask], dim=1)
     places = (mask.cumsum(1) - 1 + shift) * mask
     with torch.no_grad():
+        whole = masks_of(model.config, mask, length)
         return model(ids, attention_mask=whole, position_ids=places, past_key_values=cache).logits.numpy()
 
 

@@ -37,7 +37,7 @@ def test_three_numbers_and_full_stops_are_written_for_a_causal_model():
     assert written("[X] is in [MASK] !", causal=True) == "[X] is in [MASK] !"
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "bloom"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bloom", "gemma"])
 def test_a_blank_is_scored_as_what_follows_the_text(worded, name):
     folder, template = worded(name), "[X] w5 [MASK]"
     model = fp.PromptForMaskedLM.from_pretrained(folder, fp.ManualConfig(template=template))
@@ -57,7 +57,7 @@ def test_pseudo_tokens_before_a_text_are_the_prompt_that_stands_before_it(worded
         numpy.testing.assert_allclose(row, next_logits(folder, ids, before), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])  # a vocabulary head of its own, and a tied one
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma"])  # a vocabulary head of its own, and two tied ones
 def test_labels_are_scored_by_the_mean_of_their_words(worded, name):
     folder, template = worded(name), "[X] w5 [MASK]"
     config = fp.ManualConfig(template=template, verbalizer={"bad": ["w7", "w8"], "good": "w9"})

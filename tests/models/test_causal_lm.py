@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent
 PORTABLE = ["llama", "llama-tied", "llama-3.1", "qwen2", "qwen3", "gpt2", "bloom", "bloom-six"]
+PORTABLE += ["mistral", "qwen2-window", "gemma", "phi3"]
 if (ROOT.parents[2] / "shared" / "models" / "stories260K").is_dir():  # real weights
     PORTABLE.append("stories")
 METHODS = {
@@ -147,6 +148,19 @@ def test_a_saved_prompt_gives_the_same_logits(causal, batch, tmp_path, method):
         each.eval()
         logits.append(ops.to_numpy(each(**given(batch, "right")).logits))
     numpy.testing.assert_allclose(logits[0], logits[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma"])  # gemma scales the embeddings of words
+@pytest.mark.parametrize("portable", [True, False] if backend() == "torch" else [True])
+def test_a_prompt_that_starts_as_a_text_gives_that_texts_logits(worded, name, portable):
+    config = fp.PromptTuningConfig(num_virtual_tokens=2, init="text", init_text="w7 w9")
+    folder, found = worded(name), []
+    for method, ids in ((config, [20, 21, 22]), (fp.FineTuningConfig(), [7, 9, 20, 21, 22])):
+        model = fp.PromptForCausalLM.from_pretrained(folder, method, portable=portable)
+        model.eval()
+        found.append(ops.to_numpy(model(ops.tensor(numpy.array([ids]))).logits)[0, -3:])
+    assert numpy.ptp(found[1]) > 0.1
+    numpy.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
 STORY_CODE = """
@@ -299,7 +313,14 @@ def test_a_text_beyond_the_models_positions_is_refused(causal):
     ("name", "setting", "named"),
     [
         ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 500.0, "factor": 2.0}}, "rope_type 'yarn'"),
-        ("qwen2", {"use_sliding_window": True}, "use_sliding_window"),
+        (
+            "mistral",
+            {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_parameters": None},
+            "rope_type 'dynamic'",
+        ),
+        ("phi3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 500.0}}, "rope_type 'longrope'"),
+        ("phi3", {"partial_rotary_factor": 0.5, "rope_parameters": None}, "partial_rotary_factor 0.5"),
+        ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
     ],
 )
@@ -328,7 +349,7 @@ def test_gradient_checkpointing_changes_no_gradient_of_a_causal_model(causal, ba
         numpy.testing.assert_allclose(other, one, atol=1e-6 * numpy.abs(one).max())
 
 
-@pytest.mark.parametrize("name", ["llama", "bloom"])
+@pytest.mark.parametrize("name", ["llama", "bloom", "gemma"])
 def test_a_bank_reads_rows_of_several_prompts_on_a_causal_model(causal, batch, tmp_path, name):
     configs = {"long": fp.PTuningV2Config(pre_seq_len=5, init_std=0.5), "short": fp.PTuningV2Config(pre_seq_len=2)}
     configs["shallow"] = fp.PromptTuningConfig(num_virtual_tokens=4)

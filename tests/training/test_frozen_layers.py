@@ -49,7 +49,11 @@ KINDS = {
     "answers": (fp.PromptForCausalLM, SPOKEN, {}),
     "causal classes": (fp.PromptForSequenceClassification, LabelledTexts(SPOKEN.instructions, LABELS, ["n", "y"]), {}),
 }
-FOLDERS = {"blanks": ["bert-mlm", "roberta-mlm"], "answers": ["qwen3", "bloom"], "causal classes": ["gpt2"]}
+FOLDERS = {
+    "blanks": ["bert-mlm", "roberta-mlm"],
+    "answers": ["qwen3", "bloom", "mistral", "gemma"],
+    "causal classes": ["gpt2"],
+}
 FOLDERS["classes"] = ["bert", "roberta", "distilbert", "electra", "modernbert"]
 BESIDE = ("groups", "unread_tags", "window_ids")  # columns for metrics
 CASES = [(kind, name) for kind in KINDS for name in FOLDERS.get(kind, ["bert"])]

@@ -19,7 +19,8 @@ class PromptEmbedding(StoredEmbedding):
         config: the method's options.
         embedding_size: width of the backbone's word embeddings.
         seed: seeds the initial values.
-        vocabulary: the word embeddings [vocab_size, embedding_size]; for init "vocabulary" and "text".
+        vocabulary: the word embeddings [vocab_size, embedding_size] as the backbone's layers read them; for init
+            "vocabulary" and "text".
         tokenize: text -> token ids without special tokens; for init "text".
 
     Raises:
@@ -51,6 +52,9 @@ class PromptEmbedding(StoredEmbedding):
 
 def make_prompt(config: PromptTuningConfig | ShallowPrefixConfig, context: BuildContext) -> PromptEmbedding:
     """The embeddings before a backbone's input."""
-    reads_words = config.init in ("vocabulary", "text")
-    vocabulary = ops.to_numpy(context.backbone.word_embeddings().weight) if reads_words else None
+    vocabulary = None
+    if config.init in ("vocabulary", "text"):
+        words = context.backbone.word_embeddings()
+        with ops.no_grad():  # called, for Gemma's layer scales its rows
+            vocabulary = ops.to_numpy(words(ops.arange(words.weight.shape[0], like=words.weight)))
     return PromptEmbedding(config, context.backbone.geometry.embedding_size, context.seed, vocabulary, context.tokenize)
