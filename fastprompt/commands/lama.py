@@ -29,9 +29,8 @@ from fastprompt.pretrained.tokenizer import Tokenizer, load_tokenizer
 from fastprompt.saving.files import as_json, write_whole
 from fastprompt.saving.run_folder import BEST, EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE, RUN_FILES, make_run_folder
 from fastprompt.training.evaluation import BestPrompt, Evaluations
-from fastprompt.training.optimization import LearningRateSchedule
 from fastprompt.training.progress import RunLog
-from fastprompt.training.trainer import evaluate, make_trainer
+from fastprompt.training.trainer import evaluate, make_schedule, make_trainer
 
 from rich.console import Console
 from rich.table import Table
@@ -200,7 +199,7 @@ class _RelationRun:
     def _train(self, model: PromptForMaskedLM, train_loader: Any, dev_loader: Any, folder: Path) -> dict[str, Any]:
         """Train, and give the model the epoch that scored best on the development facts; what the training was like."""
         options, training = self.options, self.options.training
-        schedule = LearningRateSchedule(training.learning_rate, training.lr_scheduler_type, training.warmup_ratio)
+        schedule = make_schedule(training)
         log = RunLog(folder / HISTORY_FILE, schedule, options.run.logging_steps)
         best = BestPrompt(model, folder / BEST, "p_at_1", tie_breaker="mrr", patience=training.early_stop)
         score = partial(self._score, model, dev_loader)

@@ -47,10 +47,9 @@ from fastprompt.saving.run_folder import (
 )
 from fastprompt.training.checkpointing import Checkpoints, choose
 from fastprompt.training.evaluation import BestPrompt, Evaluations
-from fastprompt.training.optimization import LearningRateSchedule
 from fastprompt.training.progress import RunLog
 from fastprompt.training.same_run import check_same, outcome_of, request_of
-from fastprompt.training.trainer import make_trainer
+from fastprompt.training.trainer import make_schedule, make_trainer
 
 import numpy
 from rich.console import Console
@@ -229,7 +228,7 @@ def _fit(setup: Setup, model: PromptModel, plan: _Training) -> dict[str, Any]:
     options, output = setup.options, Path(setup.options.run.output_dir).expanduser()
     training, evaluation = options.training, options.evaluation
     loaded = make_loader(setup, model, plan.data, shuffle=True)
-    schedule = LearningRateSchedule(training.learning_rate, training.lr_scheduler_type, training.warmup_ratio)
+    schedule = make_schedule(training)
     log = RunLog(output / HISTORY_FILE, schedule, options.run.logging_steps)
     callbacks: list[Any] = [log]
     best = None

@@ -119,7 +119,7 @@ def _without_padding(states: numpy.ndarray, real: numpy.ndarray) -> numpy.ndarra
 def _first_trained(model: Any, states: int) -> int:
     """The first hidden state that depends on what is tuned; `states` where none does."""
     config = model.method_config
-    if config.has_prompt:
+    if config.has_prompt and not config.tunes_backbone:
         if config.takes_pseudo_tokens:
             return 0
         return 1 + config.first_changed_layer(states - 1)  # a deep prompt enters after the embeddings, or later

@@ -61,6 +61,8 @@ def export_prompt(
     if same_folder(output, checkpoint.directory):
         raise ConfigError(f"{output} is the backbone's own folder; choose another folder.")
     write = _converter(kind, "write")
+    if saved.config.has_prompt and saved.config.tunes_backbone:
+        raise unsupported(saved, kind, f"backbone of its own, which {saved.config.described} trains")
     if saved.config.prefix_layers:
         raise unsupported(saved, kind, f"prefix in chosen layers {saved.config.prefix_layers}")
     files = write(saved, checkpoint)

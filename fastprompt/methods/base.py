@@ -118,6 +118,11 @@ class MethodConfig:
         """What the command line trains with where no rate is given."""
         return self.learning_rate
 
+    @property
+    def described(self) -> str:
+        """The method as messages name it."""
+        return self.method
+
     def with_dropout(self, rate: float) -> "MethodConfig":
         """The same with this dropout of the prompt, where it has one."""
         return self
@@ -147,10 +152,31 @@ class MethodConfig:
 
 
 @dataclass(kw_only=True)
-class DeepConfig(MethodConfig):
-    """A prompt of keys and values before the attention of every layer, or of chosen ones.
+class PromptMethodConfig(MethodConfig):
+    """What all methods with a prompt share.
 
     Args:
+        use_lm_finetune: train the backbone together with the prompt, at a rate of its own, as P-Tuning does on
+            SuperGLUE (Liu et al., 2021, arXiv:2103.10385). A prompt file then holds the trained backbone too.
+    """
+
+    has_prompt: ClassVar[bool] = True
+    use_lm_finetune: bool = field(default=False, metadata={"help": "train the backbone too, together with the prompt"})
+
+    @property
+    def tunes_backbone(self) -> bool:
+        return self.use_lm_finetune
+
+    @property
+    def described(self) -> str:
+        return f"{self.method} with use_lm_finetune" if self.use_lm_finetune else self.method
+
+
+@dataclass(kw_only=True)
+class DeepConfig(PromptMethodConfig):
+    """A prompt of keys and values before the attention of every layer, or of chosen ones.
+
+    Args, beside those of `PromptMethodConfig`:
         pre_seq_len: number of prefix positions.
         prefix_dropout: dropout on keys and values while training, drawn anew for every row of a batch.
         shift_positions: count the tokens' positions from `pre_seq_len`, as `past_key_values` does (P-Tuning v2's own
@@ -163,7 +189,6 @@ class DeepConfig(MethodConfig):
             What comes before the first of them is the frozen backbone alone, and has no dropout.
     """
 
-    has_prompt: ClassVar[bool] = True
     pre_seq_len: int = field(default=20, metadata={"help": "length of the prompt; default: 20, or the template's [P]"})
     prefix_dropout: float = 0.0
     shift_positions: bool = field(
@@ -217,10 +242,10 @@ class DeepConfig(MethodConfig):
         )
 
     def first_changed_layer(self, layers: int) -> int:
-        return self.prefix_layers[0] if self.prefix_layers else 0
+        return self.prefix_layers[0] if self.prefix_layers and not self.tunes_backbone else 0
 
     def prepare(self, backbone: Any) -> None:
-        if self.prefix_layers:
+        if self.prefix_layers and not self.tunes_backbone:
             parts = (self.prefix_parts,) if self.prefix_parts else ()
             backbone.no_dropout_before(self.prefix_layers[0], *parts)
 
@@ -243,10 +268,9 @@ class DeepConfig(MethodConfig):
 
 
 @dataclass(kw_only=True)
-class ShallowConfig(MethodConfig):
+class ShallowConfig(PromptMethodConfig):
     """A prompt of input embeddings, before the input's own or at a template's pseudo tokens."""
 
-    has_prompt: ClassVar[bool] = True
     takes_pseudo_tokens: ClassVar[bool] = True
 
     @property

@@ -66,7 +66,7 @@ class PromptBank(nn.Module):
             )
         if saved.config.tunes_backbone:
             raise ConfigError(
-                f"{name!r} ({directory}) is {saved.config.method}, which changes the backbone; "
+                f"{name!r} ({directory}) is {saved.config.described}, which changes the backbone; "
                 f"a bank's prompts share one that stays as it is."
             )
         if self.checkpoint.family.alibi and saved.config.position_shift:

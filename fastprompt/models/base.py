@@ -22,6 +22,7 @@ from fastprompt.models.heads import make_head
 from fastprompt.models.indices import check_batch, check_indices
 from fastprompt.models.outputs import Outputs, label_names_of
 from fastprompt.models.pooling import pool
+from fastprompt.models.precision import Precision
 from fastprompt.models.requirements import check_positions, resolve_config
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
@@ -136,8 +137,7 @@ class PromptModel(nn.Module):
             CheckpointError: something of backbone or prompt is missing, cut, or does not fit the other.
             ConfigError: an option's value cannot work.
         """
-        if load_in_8bit and load_in_4bit:
-            raise ConfigError("load_in_8bit and load_in_4bit exclude each other; choose one.")
+        precision = Precision(bf16, load_in_8bit, load_in_4bit)
         seed = whole_number("seed", seed, least=0)
         num_labels = None if num_labels is None else whole_number("num_labels", num_labels)
         label_names = None if label_names is None else in_order(label_names)
@@ -172,7 +172,7 @@ class PromptModel(nn.Module):
         if gradient_checkpointing:
             loaded.gradient_checkpointing = True
         model = cls(checkpoint, loaded, config, outputs, seed=seed, collapsed=saved is not None and saved.collapsed)
-        model._reduce_precision(bf16, 8 if load_in_8bit else 4 if load_in_4bit else None)
+        precision.apply(model)
         if saved is not None:
             model.load_tuned(saved)
         return model
@@ -205,18 +205,6 @@ class PromptModel(nn.Module):
         A pooler that came with the checkpoint is part of the backbone; a fresh one must learn.
         """
         return trainable.in_base_model(self, name) and name not in self.fresh
-
-    def _reduce_precision(self, bf16: bool, bits: int | None) -> None:
-        if self.method_config.tunes_backbone and (bf16 or bits):
-            named = f"load_in_{bits}bit" if bits else "bf16"
-            raise ConfigError(
-                f"{self.method_config.method} trains the backbone, which {named} keeps frozen; leave {named} off."
-            )
-        if bf16:
-            self.bf16 = True
-            nn.to_bf16(self.backbone)
-        if bits:
-            nn.quantize(self.backbone, bits)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -334,6 +322,10 @@ class PromptModel(nn.Module):
     def trainable_parameters(self) -> list[Any]:
         """The parameters to hand to an optimizer."""
         return list(self.tuned_parameters().values())
+
+    def parameter_groups(self, *given: float | None, **named: float | None) -> list[dict[str, Any]]:
+        """The same as groups with rates of their own: see `fastprompt.models.trainable.parameter_groups`."""
+        return trainable.parameter_groups(self, *given, **named)
 
     def fresh_tensors(self) -> list[str]:
         """Names of the head's tensors that the checkpoint did not bring."""

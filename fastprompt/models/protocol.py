@@ -38,6 +38,7 @@ class Model(Task, Protocol):
     problem_type: str | None
     text_settings: dict[str, Any]
     training: bool
+    bf16: bool
     first_step_checked: bool
     vocabulary_size: int
     indices_checked: bool

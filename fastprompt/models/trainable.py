@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from fastprompt.errors import TrainingError
+from fastprompt.errors import ConfigError, TrainingError
 from fastprompt.framework import nn
+from fastprompt.methods.baselines import FineTuningConfig
 from fastprompt.models.protocol import Model
 
 
@@ -53,6 +54,34 @@ def in_base_model(model: Model, name: str) -> bool:
 def tuned_parameters(model: Model) -> dict[str, Any]:
     """The parameters that training changes, by name."""
     return {name: p for name, p in named_tensors(model).items() if nn.is_trainable(p)}
+
+
+def parameter_groups(
+    model: Model, learning_rate: float | None = None, backbone_learning_rate: float | None = None
+) -> list[dict[str, Any]]:
+    """What training changes, as groups for an optimizer: prompt and head, and the backbone where it is trained too.
+
+    Args:
+        learning_rate: of prompt and head; None: the method's.
+        backbone_learning_rate: of the backbone under a prompt; None: fine-tuning's.
+
+    Raises:
+        ConfigError: there is a rate for a backbone, and no backbone that is trained together with a prompt.
+    """
+    config = model.method_config
+    rate = config.default_learning_rate if learning_rate is None else learning_rate
+    if not (config.has_prompt and config.tunes_backbone):
+        if backbone_learning_rate is not None:
+            raise ConfigError("backbone_learning_rate goes with a prompt's use_lm_finetune=True; leave it off.")
+        return [{"params": list(tuned_parameters(model).values()), "lr": rate}]
+    own = {f"prompt.{name}" for name in nn.named_parameters(model.prompt)}
+    own |= {head_name(model, name) for name in nn.named_parameters(model.head) if not model.is_frozen_head(name)}
+    tuned = tuned_parameters(model)
+    backbone_rate = FineTuningConfig.learning_rate if backbone_learning_rate is None else backbone_learning_rate
+    return [
+        {"params": [p for name, p in tuned.items() if name in own], "lr": rate},
+        {"params": [p for name, p in tuned.items() if name not in own], "lr": backbone_rate},
+    ]
 
 
 def fresh_tensors(model: Model) -> list[str]:

@@ -24,6 +24,7 @@ _LAMA = ("lama",)
 _ONE_PROMPT = ("glue", "superglue", "qa", "ner", "srl", "reviews", *_INSTRUCTION, *_OWN)
 
 _TRAINING = ("do_train", (True,))
+_WITH_BACKBONE = ("use_lm_finetune", (True,))
 _BY_STEPS = ("evaluation_strategy", ("steps",))
 _THE_BEST = ("load_best_model_at_end", (True,))
 
@@ -126,6 +127,9 @@ class TrainingOptions:
     """The steps of a training."""
 
     learning_rate: float | None = option(None, "peak learning rate; default: the method's", needs=_TRAINING)
+    backbone_learning_rate: float | None = option(
+        None, "peak learning rate of the backbone; default: fine-tuning's", needs=_WITH_BACKBONE
+    )
     lr_scheduler_type: str = option("linear", "linear, constant or exponential (per epoch)", needs=_TRAINING)
     max_grad_norm: float | None = option(
         None, "scale the gradients of a step down to this norm; default: as they are", needs=_TRAINING

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastprompt.errors import ConfigError
 from fastprompt.methods.base import MethodConfig
+from fastprompt.methods.baselines import FineTuningConfig
 from fastprompt.methods.checks import not_negative, plain, positive, probability, share, whole_number
 from fastprompt.options.groups import (
     GROUPS,
@@ -43,7 +44,7 @@ _COUNTS = (
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[str, Any], Any]], ...] = (
     (_COUNTS, whole_number),
     (("seed", "doc_stride"), partial(whole_number, least=0)),
-    (("learning_rate", "max_grad_norm", "cache_limit"), positive),
+    (("learning_rate", "backbone_learning_rate", "max_grad_norm", "cache_limit"), positive),
     (("weight_decay",), not_negative),
     (("warmup_ratio",), share),
     (("hidden_dropout_prob", "attention_probs_dropout_prob"), probability),
@@ -101,12 +102,19 @@ class TrainOptions:
             self.method = MethodOptions(saved.config.method)
         if self.training.learning_rate is None:
             self.training.learning_rate = saved.default_learning_rate if saved else self.config.default_learning_rate
+        if self.training.backbone_learning_rate is None and self._tunes_backbone_too:
+            self.training.backbone_learning_rate = FineTuningConfig.learning_rate
         if self.training.num_train_epochs is None:
             self.training.num_train_epochs = 30 if self.data.task_name == "lama" else 1
         if not (self.run.do_train or self.run.do_eval or self.run.do_predict):
             self.run.do_train = self.run.do_eval = True
         if self.run.save_strategy is None:
             self.run.save_strategy = "no" if self.run.save_steps is None else "steps"
+
+    @property
+    def _tunes_backbone_too(self) -> bool:
+        """Whether the backbone is trained together with a prompt."""
+        return self.config.has_prompt and self.config.tunes_backbone
 
     def _check(self) -> None:
         flat = self.flat()
@@ -122,6 +130,8 @@ class TrainOptions:
             raise ConfigError("--bf16 and --fp16 are two half precisions; choose one.")
         if self.hardware.fsdp and (self.model.load_in_8bit or self.model.load_in_4bit):
             raise ConfigError("--fsdp shards no quantized backbone; leave it or --load_in_8bit/4bit off.")
+        if self.training.backbone_learning_rate is not None and not self._tunes_backbone_too:
+            raise ConfigError("--backbone_learning_rate goes with --use_lm_finetune, which trains a prompt's backbone.")
         self._check_frozen_layers()
         if self.run.save_steps is not None and self.run.save_strategy != "steps":
             raise ConfigError(f"--save_steps goes with --save_strategy steps, not {self.run.save_strategy}.")

@@ -77,22 +77,26 @@ def _without_need(item: Option, given: dict[str, Any], saved: Any) -> str | None
         return None
     name, values = item.needs
     if name == "do_train":
-        if METHODS[given.get("method") or OPTIONS["method"].default].trains is False:
-            return f"{given['method']} trains nothing"
-        if saved is None:  # refused where it is opened: it holds nothing to evaluate
-            return None
-        asked = [one for one in ("do_train", "do_eval", "do_predict") if given.get(one)]
-        return None if not asked or "do_train" in asked else "nothing is trained: add --do_train, or leave it off"
+        return _without_training(given, saved)
     value = given.get(name)
+    if saved and OPTIONS[name].group == "method":
+        value = getattr(saved.config, fields_of(saved.config.method)[name].name, None)
     if values is None:
         return f"it goes with --{name}" if value is None else None
     if name == "save_strategy" and value is None and given.get("save_steps"):
         value = "steps"
-    return (
-        None
-        if (OPTIONS[name].default if value is None else value) in values
-        else f"it goes with {_written(name, values[0])}"
-    )
+    if (OPTIONS[name].default if value is None else value) not in values:
+        return f"it goes with {_written(name, values[0])}"
+    return _without_training(given, saved) if item.group == "training" else None
+
+
+def _without_training(given: dict[str, Any], saved: Any) -> str | None:
+    if METHODS[given.get("method") or OPTIONS["method"].default].trains is False:
+        return f"{given['method']} trains nothing"
+    if saved is None:  # refused where it is opened: it holds nothing to evaluate
+        return None
+    asked = [one for one in ("do_train", "do_eval", "do_predict") if given.get(one)]
+    return None if not asked or "do_train" in asked else "nothing is trained: add --do_train, or leave it off"
 
 
 def _written(name: str, value: Any) -> str:

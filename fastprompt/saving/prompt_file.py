@@ -3,7 +3,7 @@
 It holds what was tuned and not the backbone: `key` and `value` [layers, heads_kv, pre_seq_len, head_dim] of a deep
 prefix, of all layers or of those in `prefix_layers`, on an encoder-decoder `encoder.key` and so on for each part, or
 `embedding` [length, embedding_size] of a shallow prompt, the head under its Hugging Face names, the weights of an
-encoder that made the prompt ("prompt.mlp_head.0.weight"), and the tuned backbone tensors of a baseline. Without its
+encoder that made the prompt ("prompt.mlp_head.0.weight"), and the backbone's tensors where they are tuned. Without its
 encoder a prompt is "collapsed": it works, and trains on, as what the encoder made.
 """
 
@@ -27,7 +27,8 @@ TENSOR_FILE = "prompt.safetensors"
 FORMAT_VERSION = 2  # 2: prefix_layers
 # How texts became tokens when a prompt was tuned: options, and keys of the JSON where they are known.
 TEXT_SETTINGS = ("max_seq_length", "chat_template", "doc_stride", "max_query_length")
-_ADDED = {"problem_type": None, "prefix_parts": None, "prefix_layers": None}  # keys that the first files had not
+# keys that earlier files had not
+_ADDED = {"problem_type": None, "prefix_parts": None, "prefix_layers": None, "use_lm_finetune": False}
 
 
 @dataclass

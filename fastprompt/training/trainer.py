@@ -6,6 +6,7 @@ from fastprompt.errors import BackendError
 from fastprompt.framework import backend, driver, runtime
 from fastprompt.launch.world import check_meeting, launcher_of, world
 from fastprompt.metrics.loss import MeanLoss
+from fastprompt.options.groups import TrainingOptions
 from fastprompt.options.train import TrainOptions
 from fastprompt.training.optimization import AdamW, ClipGradients, LearningRateSchedule
 
@@ -56,10 +57,17 @@ class SeededSteps(Callback):
         runtime.seed((self.seed * 1_000_003 + trainer.global_forward_batches + 7919 * world().rank) % 2**31)
 
 
+def make_schedule(options: TrainingOptions) -> LearningRateSchedule:
+    """The schedule of `fastprompt train`; its height is the largest rate of the groups."""
+    height = max(options.learning_rate, options.backbone_learning_rate or 0.0)
+    return LearningRateSchedule(height, options.lr_scheduler_type, options.warmup_ratio)
+
+
 def make_trainer(
     model: Any, loader: Any, options: TrainOptions, device: str, callbacks: list[Any], schedule: LearningRateSchedule
 ) -> Trainer:
-    """The Trainer of `fastprompt train`: AdamW on what the method tunes, and the schedule before every step."""
+    """The Trainer of `fastprompt train`: AdamW on what the method tunes, the backbone under a prompt at its own rate,
+    and the schedule before every step."""
     logger.setLevel("CRITICAL")  # a run's own lines come from RunLog
     training, hardware = options.training, options.hardware
     clipping = [] if training.max_grad_norm is None else [ClipGradients(training.max_grad_norm)]
@@ -68,7 +76,10 @@ def make_trainer(
         driver=get_driver(model, device, hardware.fsdp, hardware.fp16),
         device=None,
         train_dataloader=loader,
-        optimizers=AdamW(model.trainable_parameters(), lr=training.learning_rate, weight_decay=training.weight_decay),
+        optimizers=AdamW(
+            model.parameter_groups(training.learning_rate, training.backbone_learning_rate),
+            weight_decay=training.weight_decay,
+        ),
         n_epochs=training.num_train_epochs,
         accumulation_steps=training.gradient_accumulation_steps,
         callbacks=[SeededSteps(options.model.seed), schedule, *clipping, *callbacks],

@@ -27,6 +27,13 @@ METHODS = {
     "shallow-prefix": {"method": "shallow-prefix", "pre_seq_len": 4},
     "shallow-prefix-e2": {"method": "shallow-prefix", "pre_seq_len": 4, "pooling": "prompt", "train_head": False},
     "prompt-tuning": {"method": "prompt-tuning", "num_virtual_tokens": 4, "pooling": "mean"},
+    "p-tuning-v2-finetune": {"method": "p-tuning-v2", "pre_seq_len": 5, "init_std": 0.5, "use_lm_finetune": True},
+    "p-tuning-mlp-finetune": {
+        "method": "p-tuning",
+        "num_virtual_tokens": 4,
+        "encoder": "mlp",
+        "use_lm_finetune": True,
+    },
     "fine-tuning": {"method": "fine-tuning"},
     "linear-probe": {"method": "linear-probe"},
     "bitfit": {"method": "bitfit"},
@@ -39,14 +46,20 @@ CLOZES = {
     "cloze-p-tuning-v2-shifted": {**METHODS["p-tuning-v2-shifted"], **PLAIN},
     "cloze-prompt-tuning": {**METHODS["prompt-tuning"], **PLAIN, "pooling": None},
     "cloze-verbalizer": {"method": "p-tuning-v2", **PLAIN, "verbalizer": {"bad": ["b"], "good": ["g", "h"]}},
+    "cloze-p-tuning-finetune": {
+        "method": "p-tuning",
+        "template": "[P][P] [X] [MASK] [P][P]",
+        "use_lm_finetune": True,
+    },
     "cloze-fine-tuning": {"method": "fine-tuning", **PLAIN},
     "cloze-linear-probe": {"method": "linear-probe", **PLAIN},
 }
-PROMPTS = [name for name, method in METHODS.items() if "pre" in str(method) or "virtual" in str(method)]
+TUNE_BACKBONE = ("fine-tuning", "p-tuning-v2-finetune", "p-tuning-mlp-finetune")
+PROMPTS = [name for name in METHODS if name not in (*TUNE_BACKBONE, "linear-probe", "bitfit")]
 # At 1e-2 a projection, and embeddings as small as a vocabulary's, are past their edge of stability: within 200 steps
 # torch's own float32 leaves its float64 by 1 % and 0.2 %.
 OWN_RATES = {
-    "fine-tuning": 2e-5,
+    **dict.fromkeys(TUNE_BACKBONE, 2e-5),
     "linear-probe": 1e-2,
     "bitfit": 1e-3,
     "p-tuning-v2-projection": 1e-3,
@@ -197,13 +210,13 @@ def steps_of(method):
 
 
 def test_logits_and_gradients_agree_with_the_stock_model(measured):
-    real = [("minilm", name) for name in METHODS if name != "fine-tuning"]
+    real = [("minilm", name) for name in METHODS if name not in TUNE_BACKBONE]
     others = itertools.product(sorted({*TINY} - {*FIRST}), ["p-tuning-v2", "p-tuning-v2-shifted", "fine-tuning"])
     check_measurements(measured([*itertools.product(FIRST, METHODS), *others, *real]))
 
 
 def test_two_hundred_steps_of_a_prompt_stay_together(measured):
-    cases = [("minilm", "p-tuning-v2"), *itertools.product(FIRST, ["fine-tuning"])]
+    cases = [("minilm", "p-tuning-v2"), ("bert", "p-tuning-v2-finetune"), *itertools.product(FIRST, ["fine-tuning"])]
     check_losses(measured(cases, steps_of))
 
 

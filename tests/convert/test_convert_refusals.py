@@ -203,6 +203,11 @@ EXPORTS = {
         lambda: fp.ShallowPrefixConfig(pre_seq_len=2, pooling="prompt"),
         "has no prompt for shallow-prefix",
     ),
+    "a trained backbone to peft": (
+        "peft",
+        lambda: fp.PTuningV2Config(pre_seq_len=2, shift_positions=True, use_lm_finetune=True),
+        "no backbone of its own, which p-tuning-v2 with use_lm_finetune trains",
+    ),
     "bitfit to peft": ("peft", lambda: fp.BitFitConfig(), "no prompt for bitfit"),
     "a shallow prompt to p-tuning-v2": ("p-tuning-v2", lambda: fp.ShallowPrefixConfig(), "deep prefix to make"),
     "a head to paddlenlp": ("paddlenlp", lambda: fp.PTuningV2Config(shift_positions=True), "place for the head"),

@@ -258,10 +258,12 @@ def test_a_prompt_of_another_backbone_is_refused_by_name(saved):
         fp.PromptBank.from_pretrained(mixed)
 
 
-@pytest.mark.parametrize("config", [fp.FineTuningConfig(), fp.BitFitConfig()])
-def test_a_baseline_that_tunes_the_backbone_is_refused_by_name(tiny, saved, tmp_path, config):
+@pytest.mark.parametrize(
+    "config", [fp.FineTuningConfig(), fp.BitFitConfig(), fp.PTuningV2Config(pre_seq_len=2, use_lm_finetune=True)]
+)
+def test_a_method_that_tunes_the_backbone_is_refused_by_name(tiny, saved, tmp_path, config):
     fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], config).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=f"'mine' .* is {config.method}, which changes the backbone"):
+    with pytest.raises(ConfigError, match=f"'mine' .* is {config.described}, which changes the backbone"):
         fp.PromptBank.from_pretrained({"sst2": saved("bert")["long"], "mine": tmp_path})
 
 

@@ -15,6 +15,8 @@ CONFIGS = {
     "p-tuning-mlp": fp.PTuningConfig(num_virtual_tokens=3, encoder="mlp", encoder_hidden_size=7),
     "shallow-prefix": fp.ShallowPrefixConfig(pre_seq_len=3),
     "prompt-tuning": fp.PromptTuningConfig(num_virtual_tokens=3),
+    "p-tuning-v2-finetune": fp.PTuningV2Config(pre_seq_len=3, prefix_layers="last:1", use_lm_finetune=True),
+    "prompt-tuning-finetune": fp.PromptTuningConfig(num_virtual_tokens=3, use_lm_finetune=True),
     "fine-tuning": fp.FineTuningConfig(),
     "linear-probe": fp.LinearProbeConfig(),
     "bitfit": fp.BitFitConfig(),

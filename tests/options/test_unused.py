@@ -42,6 +42,18 @@ UNUSED = {
     "relations of GLUE": ([*GLUE, "--relations", "P1"], "--relations"),
     "patience outside LAMA": ([*GLUE, "--early_stop", "2"], "--early_stop"),
     "checkpoints of LAMA": ([*LAMA, "--save_steps", "5"], "--save_steps"),
+    "a backbone that fine-tuning tunes anyway": (
+        [*GLUE, "--method", "fine-tuning", "--use_lm_finetune"],
+        "fine-tuning has no such option",
+    ),
+    "a rate of a frozen backbone": (
+        [*GLUE, "--backbone_learning_rate", "1e-5"],
+        "--backbone_learning_rate would change nothing: it goes with --use_lm_finetune",
+    ),
+    "a rate of fine-tuning's backbone": (
+        [*GLUE, "--method", "fine-tuning", "--backbone_learning_rate", "1e-5"],
+        "it goes with --use_lm_finetune",
+    ),
     "a rate of what trains nothing": ([*LAMA, "--method", "manual", "--learning_rate", "1"], "--learning_rate"),
 }
 

@@ -22,6 +22,8 @@ CONFIGS = {
     "prompt-tuning": lambda: fp.PromptTuningConfig(num_virtual_tokens=3),
     "p-tuning-lstm": lambda: fp.PTuningConfig(num_virtual_tokens=3, encoder_hidden_size=7),
     "p-tuning-mlp": lambda: fp.PTuningConfig(num_virtual_tokens=3, encoder="mlp"),
+    "deep-finetune": lambda: fp.PTuningV2Config(pre_seq_len=3, init_std=0.5, use_lm_finetune=True),
+    "mlp-finetune": lambda: fp.PTuningConfig(num_virtual_tokens=3, encoder="mlp", use_lm_finetune=True),
     "fine-tuning": lambda: fp.FineTuningConfig(),
     "bitfit": lambda: fp.BitFitConfig(),
     "linear-probe": lambda: fp.LinearProbeConfig(),

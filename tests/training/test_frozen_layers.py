@@ -317,6 +317,10 @@ def test_of_two_runs_at_once_one_computes_and_the_other_waits(tiny, tmp_path, mo
         (fp.PTuningV2Config(pre_seq_len=3), "p-tuning-v2 has a prefix in layer 0"),
         (fp.PTuningV2Config(pre_seq_len=3, prefix_layers=[0, 2]), "has a prefix in layer 0.*such as last:2"),
         (fp.PromptTuningConfig(num_virtual_tokens=3), "prompt of prompt-tuning stands in the input of the first layer"),
+        (
+            fp.PTuningV2Config(pre_seq_len=3, prefix_layers=[2], use_lm_finetune=True),
+            "p-tuning-v2 with use_lm_finetune trains the backbone",
+        ),
         (fp.FineTuningConfig(), "fine-tuning trains the backbone"),
         (fp.BitFitConfig(), "bitfit trains the backbone"),
     ],
