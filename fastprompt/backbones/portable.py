@@ -83,6 +83,7 @@ def attend(
     cache: LayerCache | None,
     dropout_p: float,
     training: bool,
+    bias: Any | None = None,
 ) -> Any:
     """Attention of queries (B, heads, T, head_dim) to the prefix, to what is cached, and to keys and values
     (B, heads_kv, T, head_dim), of which each serves a group of heads; returns (B, T, heads * head_dim).
@@ -90,11 +91,15 @@ def attend(
     Args:
         mask: additive (B or 1, heads or 1, T or 1, S), for all of them.
         cache: is extended by these keys and values.
+        bias: as the mask, but with a gradient and for the tokens alone: to a prefix's scores it adds nothing.
     """
     if cache is not None:
         key, value = cache.extend(key, value)
     key, value = (_for_every_head(x, query.shape[1]) for x in prepend(prefix, key, value))
-    return join_heads(ops.attention(query, key, value, mask, dropout_p, training))
+    if bias is not None and prefix is not None:
+        before = ops.zeros((*bias.shape[:3], prefix[0].shape[2]), like=bias)
+        bias = ops.cat([ops.cast_like(before, bias), bias], axis=3)
+    return join_heads(ops.attention(query, key, value, mask, dropout_p, training, bias))
 
 
 def _for_every_head(x: Any, heads: int) -> Any:

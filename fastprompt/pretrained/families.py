@@ -61,7 +61,7 @@ FAMILIES: dict[str, Family] = {
     "ernie": replace(_BERT, prefix="ernie", portable="ernie"),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
-    "mpnet": replace(_ROBERTA, prefix="mpnet", portable=None),
+    "mpnet": replace(_ROBERTA, prefix="mpnet", portable="mpnet"),
     "distilbert": Family(
         "distilbert",
         heads=Heads(

@@ -30,7 +30,7 @@ FAMILIES = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie", 
 FAMILIES += ["modernbert-biases", *OWN_ATTENTION]
 PORTABLE = [
     *("bert", "roberta", "xlm-roberta", "distilbert", "electra", "electra-one-width"),
-    *("ernie", "ernie-no-task", "albert", "albert-groups", "modernbert", "modernbert-biases"),
+    *("ernie", "ernie-no-task", "albert", "albert-groups", "modernbert", "modernbert-biases", "mpnet"),
 ]
 IDS = torch.tensor([[2, 7, 9, 11, 40, 50, 3], [2, 8, 21, 3, 0, 0, 0]])
 MASK = torch.tensor([[1] * 7, [1, 1, 1, 1, 0, 0, 0]])
@@ -242,6 +242,17 @@ def test_portable_definitions_equal_stock_hidden_states(tiny, family):
     ]
     for ours, stock in zip(*found, strict=True):
         torch.testing.assert_close(ours[0], stock[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", PORTABLE)
+def test_portable_definitions_read_texts_that_are_padded_in_front(tiny, family):
+    inputs = batch(tiny[family])
+    flipped = {name: inputs[name].flip(1) for name in ("input_ids", "attention_mask")}
+    ours, stock = (
+        model_of(tiny[family], portable=portable).eval().encode(**flipped)[1][-1] for portable in (True, False)
+    )
+    torch.testing.assert_close(ours[0], stock[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours[1, 3:], stock[1, 3:], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shift", [False, True])

@@ -9,7 +9,7 @@ from fastprompt.pretrained.families import FAMILIES
 
 import pytest
 
-PORTABLE = ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert"]
+PORTABLE = ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert", "mpnet"]
 
 
 def rates(module, found=None):

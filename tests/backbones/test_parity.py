@@ -66,7 +66,7 @@ OWN_RATES = {
     "prompt-tuning": 1e-3,
 }
 FIRST = ("bert", "roberta", "distilbert")
-TINY = (*FIRST, "electra", "ernie", "albert", "modernbert")
+TINY = (*FIRST, "electra", "ernie", "albert", "modernbert", "mpnet")
 # head -> its task, what it is given of its outputs, and what a batch of 4 texts of 12 tokens has beside them
 HEADS = {
     "classes": ("sequence_classification", {}, lambda draw: {"labels": draw.integers(0, 2, 4)}),

@@ -68,8 +68,6 @@ def test_the_blanks_logits_are_those_of_transformers(tiny, family, portable):
     import torch
     from transformers import AutoModelForMaskedLM
 
-    if portable and family == "mpnet":
-        pytest.skip("MPNet has no portable definition")
     folder = tiny[f"{family}-mlm"]
     model = make(folder, fp.ManualConfig(template=PLAIN), portable=portable)
     inputs = batch(model)

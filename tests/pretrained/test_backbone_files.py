@@ -139,6 +139,7 @@ def test_broken_json_is_refused(copy):
 def test_a_family_without_portable_definition_names_those_that_have_one(tiny):
     with pytest.raises(
         CheckpointError,
-        match=r"deberta .*albert, bert, .*, llama, mistral, modernbert, .*phi3, qwen2, qwen3, roberta, .*xlm-roberta",
+        match=r"deberta .*albert, bert, .*, llama, mistral, modernbert, mpnet, .*phi3, "
+        r"qwen2, qwen3, roberta, .*xlm-roberta",
     ):
         load_backbone(Checkpoint(tiny["deberta"]), portable=True)

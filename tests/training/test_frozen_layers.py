@@ -54,7 +54,7 @@ FOLDERS = {
     "answers": ["qwen3", "bloom", "mistral", "gemma"],
     "causal classes": ["gpt2"],
 }
-FOLDERS["classes"] = ["bert", "roberta", "distilbert", "electra", "modernbert"]
+FOLDERS["classes"] = ["bert", "roberta", "distilbert", "electra", "modernbert", "mpnet"]
 BESIDE = ("groups", "unread_tags", "window_ids")  # columns for metrics
 CASES = [(kind, name) for kind in KINDS for name in FOLDERS.get(kind, ["bert"])]
 
@@ -336,8 +336,11 @@ def test_methods_that_leave_no_layer_as_it_is_say_so(tiny, tmp_path, config, mes
 
 @pytest.mark.skipif(backend() != "torch", reason="stock transformers models run on torch")
 def test_a_stock_backbone_and_a_family_without_a_portable_one_say_so(tiny, tmp_path):
-    for name, message in (("bert", "load it with portable=True"), ("mpnet", "mpnet model, whose frozen layers cannot")):
-        model = model_of("classes", tiny[name], portable=False)
+    for name, message in (
+        ("bert", "load it with portable=True"),
+        ("roformer", "roformer model, whose frozen layers cannot"),
+    ):
+        model = model_of("classes", tiny[name], fp.LinearProbeConfig(), portable=False)
         with pytest.raises(ConfigError, match=message):
             fp.cache_frozen_layers(model, loader_of("classes", tiny[name]), tmp_path)
 

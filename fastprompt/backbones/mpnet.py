@@ -1,0 +1,131 @@
+"""MPNet (Song et al., 2020, arXiv:2004.09297), portable: BERT's layers without token types, and a learned bias for the
+distance between query and key, which all layers share.
+
+A deep prefix stands at no position: its scores are those of content alone, as on torch (see
+drivers/torch/stock/attention_patches.py).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fastprompt.backbones.bert import BertIntermediate, BertOutput
+from fastprompt.backbones.cache import LayerCache
+from fastprompt.backbones.portable import PassInputs, PortableBackbone, attend, split_heads
+from fastprompt.framework import nn, ops
+from fastprompt.pretrained.geometry import padding_id
+
+import numpy
+
+_BUCKETS, _FURTHEST = 32, 128  # fixed in the stock model
+
+
+def distance_buckets(length: int) -> numpy.ndarray:
+    """The row of the bias table for query i and key j, (T, T): 16 for keys up to and including the query's own place,
+    16 for those after it; up to 7 away each distance has its own, those further share ever wider ones."""
+    positions = numpy.arange(length)
+    distances = positions - positions[:, None]  # key's less query's
+    one_way = _BUCKETS // 2
+    exact = one_way // 2
+    away = numpy.abs(distances)
+    # In float64, where the powers of 2, whose buckets begin right there, come out at whole numbers.
+    steps = numpy.log2(numpy.maximum(away, exact) / exact) / numpy.log2(_FURTHEST / exact) * (one_way - exact)
+    far = numpy.minimum(exact + steps.astype("int64"), one_way - 1)
+    return numpy.where(away < exact, away, far) + one_way * (distances > 0)
+
+
+class MPNetEmbeddings(nn.Module):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        hidden, padding = config["hidden_size"], padding_id(config)
+        self.word_embeddings = nn.Embedding(config["vocab_size"], hidden, padding_idx=padding)
+        self.position_embeddings = nn.Embedding(config["max_position_embeddings"], hidden, padding_idx=padding)
+        self.LayerNorm = nn.LayerNorm(hidden, eps=config.get("layer_norm_eps", 1e-12))
+        self.dropout = nn.Dropout(config.get("hidden_dropout_prob", 0.1))
+
+    def forward(self, inputs_embeds: Any, position_ids: Any) -> Any:
+        return self.dropout(self.LayerNorm(inputs_embeds + self.position_embeddings(position_ids)))
+
+
+class MPNetSelfAttention(nn.Module):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        hidden = config["hidden_size"]
+        self.heads = config["num_attention_heads"]
+        self.dropout_p = config.get("attention_probs_dropout_prob", 0.1)
+        self.q = nn.Linear(hidden, hidden)
+        self.k = nn.Linear(hidden, hidden)
+        self.v = nn.Linear(hidden, hidden)
+        self.o = nn.Linear(hidden, hidden)
+
+    def forward(
+        self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None, bias: Any, cache: LayerCache | None
+    ) -> Any:
+        query, key, value = (split_heads(layer(hidden), self.heads) for layer in (self.q, self.k, self.v))
+        return self.o(attend(query, key, value, mask, prefix, cache, self.dropout_p, self.training, bias))
+
+
+class MPNetAttention(nn.Module):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.attn = MPNetSelfAttention(config)
+        self.LayerNorm = nn.LayerNorm(config["hidden_size"], eps=config.get("layer_norm_eps", 1e-12))
+        self.dropout = nn.Dropout(config.get("hidden_dropout_prob", 0.1))
+
+    def forward(
+        self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None, bias: Any, cache: LayerCache | None
+    ) -> Any:
+        return self.LayerNorm(self.dropout(self.attn(hidden, mask, prefix, bias, cache)) + hidden)
+
+
+class MPNetLayer(nn.Module):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.attention = MPNetAttention(config)
+        self.intermediate = BertIntermediate(config)
+        self.output = BertOutput(config, config["intermediate_size"])
+
+    def forward(
+        self,
+        hidden: Any,
+        mask: Any | None,
+        key: Any | None,
+        value: Any | None,
+        bias: Any,
+        cache: LayerCache | None = None,
+    ) -> Any:
+        attended = self.attention(hidden, mask, None if key is None else (key, value), bias, cache)
+        return self.output(self.intermediate(attended), attended)
+
+
+class MPNetEncoder(nn.Module):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList([MPNetLayer(config) for _ in range(config["num_hidden_layers"])])
+        buckets = config.get("relative_attention_num_buckets", _BUCKETS)
+        self.relative_attention_bias = nn.Embedding(buckets, config["num_attention_heads"])
+
+    def position_bias(self, length: int, like: Any) -> Any:
+        """What the distance between query and key adds to their score, (1, heads, T, T)."""
+        rows = self.relative_attention_bias(ops.tensor(distance_buckets(length), like=like))  # (T, T, heads)
+        return ops.reshape(ops.transpose(rows, (2, 0, 1)), (1, rows.shape[2], length, length))
+
+
+class Backbone(PortableBackbone):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.embeddings = MPNetEmbeddings(config)
+        self.encoder = MPNetEncoder(config)
+
+    def word_embeddings(self) -> Any:
+        return self.embeddings.word_embeddings
+
+    def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
+        return self.embeddings(inputs_embeds, position_ids)
+
+    def layer_modules(self) -> list[Any]:
+        return list(self.encoder.layer)
+
+    def blocks(self, inputs: PassInputs) -> list[Callable]:
+        bias = self.encoder.position_bias(inputs.inputs_embeds.shape[1], like=inputs.inputs_embeds)
+        return [partial(layer, bias=bias) for layer in self.encoder.layer]
