@@ -1,4 +1,5 @@
-"""The command `fastprompt`: train, evaluate, predict, parity, compare, convert, doctor. This is its parser alone.
+"""The command `fastprompt`: train, evaluate, predict, parity, compare, convert, show, tasks, doctor. This is its parser
+alone.
 
 Results alone go to standard output; what frameworks print on it is sent to standard error. The framework is chosen
 before a command's module, which imports it, is imported.
@@ -172,6 +173,18 @@ def _convert_module() -> ModuleType:
     return convert
 
 
+def _show_module() -> ModuleType:
+    from fastprompt.commands import show
+
+    return show
+
+
+def _tasks_module() -> ModuleType:
+    from fastprompt.commands import tasks
+
+    return tasks
+
+
 def _doctor_module() -> ModuleType:
     from fastprompt.commands import doctor
 
@@ -212,6 +225,16 @@ _COMMANDS = {
         "a prompt from another tool's form, or to it",
         lambda parser: _convert_module().add_arguments(parser),
         lambda arguments, results: _convert_module().main(arguments, results),
+    ),
+    "show": _Command(
+        "what a saved prompt is",
+        lambda parser: _show_module().add_arguments(parser),
+        lambda arguments, results: _show_module().main(arguments["prompt"], results),
+    ),
+    "tasks": _Command(
+        "the tasks, their data sets, files and scores",
+        lambda parser: None,
+        lambda arguments, results: _tasks_module().main(results),
     ),
     "doctor": _Command(
         "what is installed, and what works here",

@@ -21,7 +21,7 @@ from fastprompt.errors import ConfigError
 from fastprompt.framework import backend, runtime
 from fastprompt.inference.reading import print_notes
 from fastprompt.methods.base import MethodConfig
-from fastprompt.metrics.ranks import WordRanks
+from fastprompt.metrics.tasks import scores_of
 from fastprompt.models.masked_lm import PromptForMaskedLM
 from fastprompt.options.train import TrainOptions
 from fastprompt.pretrained.checkpoint import Checkpoint, locate, read_json
@@ -36,7 +36,8 @@ from rich.console import Console
 from rich.table import Table
 
 RUN_FILE = "lama.json"  # the options that its relations were run with
-SCORES = ("p_at_1", "p_at_10", "mrr")
+_LAMA = scores_of("lama")
+SCORES = _LAMA.names
 _PSEUDO_TOKENS = "(3, 3, 3)"  # P-Tuning's template for every relation
 
 
@@ -194,14 +195,14 @@ class _RelationRun:
         return loader
 
     def _score(self, model: PromptForMaskedLM, loader: Any) -> dict[str, float]:
-        return evaluate(model, loader, self.device, {"ranks": WordRanks(self.candidates)})
+        return evaluate(model, loader, self.device, _LAMA.make(self.candidates))
 
     def _train(self, model: PromptForMaskedLM, train_loader: Any, dev_loader: Any, folder: Path) -> dict[str, Any]:
         """Train, and give the model the epoch that scored best on the development facts; what the training was like."""
         options, training = self.options, self.options.training
         schedule = make_schedule(training)
         log = RunLog(folder / HISTORY_FILE, schedule, options.run.logging_steps)
-        best = BestPrompt(model, folder / BEST, "p_at_1", tie_breaker="mrr", patience=training.early_stop)
+        best = BestPrompt(model, folder / BEST, _LAMA.main, tie_breaker="mrr", patience=training.early_stop)
         score = partial(self._score, model, dev_loader)
         callbacks = [log, Evaluations(score, folder / EVALUATIONS_FILE, None, log, best)]
         trainer = make_trainer(model, train_loader, options, self.device, callbacks, schedule)

@@ -10,7 +10,7 @@ from fastprompt.data.readers.glue import GLUE, load_glue
 from fastprompt.data.readers.instruction import load_instructions
 from fastprompt.data.readers.squad import VERSION_2, load_squad
 from fastprompt.data.readers.sst2 import load_reviews
-from fastprompt.data.readers.superglue import SUPERGLUE, load_superglue
+from fastprompt.data.readers.superglue import COPA_COLUMNS, SUPERGLUE, load_superglue
 from fastprompt.data.readers.tabular import load_own
 from fastprompt.errors import ConfigError
 
@@ -43,6 +43,7 @@ class TaskSource:
         own_folder: whether other data sets than the hub's can be read from a folder.
         embedded: whether its examples come with this package.
         tested: whether it has a test split.
+        columns: what a row of its files has, by data set; under None what a row of every data set's has.
     """
 
     load: Callable[[Split], TaskData]
@@ -52,6 +53,7 @@ class TaskSource:
     own_folder: bool = False
     embedded: bool = False
     tested: bool = True
+    columns: dict[str | None, tuple[str, ...]] = field(default_factory=dict)
 
     def kind_of(self, dataset_name: str | None) -> type:
         return self.kinds.get(dataset_name, self.kind)
@@ -76,35 +78,49 @@ def _own(regression: bool) -> Callable[[Split], LabelledTexts]:
     )
 
 
+_OWN_COLUMNS = ("--text_columns", "--label_column")
+
 TASKS: dict[str, TaskSource] = {
     "glue": TaskSource(
-        lambda split: load_glue(split.dataset_name, split.name, split.data_dir), LabelledTexts, hub=tuple(GLUE)
+        lambda split: load_glue(split.dataset_name, split.name, split.data_dir),
+        LabelledTexts,
+        hub=tuple(GLUE),
+        columns={name: task.columns for name, task in GLUE.items()},
     ),
     "superglue": TaskSource(
         lambda split: load_superglue(split.dataset_name, split.name, split.data_dir),
         LabelledTexts,
         kinds={"copa": MultipleChoices},
         hub=(*SUPERGLUE, "copa"),
+        columns={name: task.columns for name, task in SUPERGLUE.items()} | {"copa": COPA_COLUMNS},
     ),
     "qa": TaskSource(  # SQuAD's test split is not published
         lambda split: load_squad(split.dataset_name, split.name, split.data_dir),
         SquadData,
         hub=tuple(VERSION_2),
         tested=False,
+        columns={None: ("context", "question", "answers")},
     ),
     "ner": TaskSource(
         lambda split: load_ner(split.name, split.data_dir, split.label_names, split.tag_column),
         TaggedTokens,
         hub=("conll2003",),
         own_folder=True,
+        columns={None: ("token", "...", "tag")},
     ),
-    "srl": TaskSource(lambda split: load_srl(split.name, split.data_dir, split.label_names), TaggedTokens),
+    "srl": TaskSource(
+        lambda split: load_srl(split.name, split.data_dir, split.label_names),
+        TaggedTokens,
+        columns={None: ("position", "tokens", "|||", "tags")},
+    ),
     "reviews": TaskSource(lambda split: load_reviews(split.name), LabelledTexts, embedded=True, tested=False),
     "instruction": TaskSource(
-        lambda split: load_instructions(split.data_dir, split.name, split.chat_template), Instructions
+        lambda split: load_instructions(split.data_dir, split.name, split.chat_template),
+        Instructions,
+        columns={None: ("instruction", "input", "output")},
     ),
-    "classification": TaskSource(_own(regression=False), LabelledTexts),
-    "regression": TaskSource(_own(regression=True), LabelledTexts),
+    "classification": TaskSource(_own(regression=False), LabelledTexts, columns={None: _OWN_COLUMNS}),
+    "regression": TaskSource(_own(regression=True), LabelledTexts, columns={None: _OWN_COLUMNS}),
 }
 
 

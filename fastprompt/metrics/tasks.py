@@ -18,7 +18,8 @@ class Scores:
 
     Attributes:
         main: the one by which prompts are chosen.
-        make: the metrics, given the evaluation set and what `task_metrics` calls `qa_options`.
+        make: the metrics, given the evaluation set (of lama its candidate words) and what `task_metrics` calls
+            `qa_options`.
         names: those that every evaluation gives, beside "loss"; one of them can choose the best prompt.
     """
 
@@ -65,6 +66,10 @@ _TASKS: dict[str, Scores] = {
         *("loss", lambda data, **qa_options: {"perplexity": _metric("perplexity", "Perplexity")}), ("perplexity",)
     ),
     "regression": _REGRESSION,
+    "lama": Scores(
+        *("p_at_1", lambda candidates, **qa_options: {"ranks": _metric("ranks", "WordRanks", candidates)}),
+        ("p_at_1", "p_at_10", "mrr"),
+    ),
 }
 _DATASETS: dict[tuple[str, str | None], Scores] = {
     ("glue", "cola"): _each(matthews_correlation=("matthews", "MatthewsCorrelation")),
@@ -81,6 +86,12 @@ _DATASETS: dict[tuple[str, str | None], Scores] = {
 def scores_of(task_name: str, dataset_name: str | None = None) -> Scores:
     """A task's scores: its data set's own, or its own, or accuracy."""
     return _DATASETS.get((task_name, dataset_name)) or _TASKS.get(task_name, _ACCURACY)
+
+
+# The names that any task's scores have.
+SCORE_NAMES = frozenset(
+    name for scores in (_ACCURACY, *_TASKS.values(), *_DATASETS.values()) for name in (*scores.names, "loss")
+)
 
 
 def task_metrics(task_name: str, dataset_name: str | None, data: Any, **qa_options: Any) -> dict[str, Any]:

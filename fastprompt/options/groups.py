@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastprompt.data.chat import CHAT_TEMPLATES
+from fastprompt.data.tasks import TASKS
 from fastprompt.framework import BACKENDS
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.checks import one_of
@@ -65,10 +66,9 @@ class DataOptions:
 
     task_name: str = option(
         "",
-        "glue, superglue, qa, ner, srl, lama, instruction, reviews (embedded), or classification and regression of "
-        "your own texts",
+        f"one of {', '.join((*TASKS, *_LAMA))}; fastprompt tasks says what they are",
     )
-    dataset_name: str | None = option(None, "the task's data set: sst2, rte, copa, squad, ...")
+    dataset_name: str | None = option(None, "the task's data set: sst2, rte, copa, squad, ...; see fastprompt tasks")
     data_dir: str | None = option(
         None,
         "folder with the data set's own files, of instructions a file too; without it the hub's copy is taken",

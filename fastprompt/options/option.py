@@ -73,6 +73,13 @@ def method_options(group: str) -> Iterator[Option]:
         yield Option(name, group, kind, None, field.metadata["help"] + whose, choices)
 
 
+def defaults_of(item: Option) -> dict[str, Any]:
+    """The default of an option by method: each method's own that has it, or one under ""."""
+    own = {method: fields_of(method) for method in METHODS}
+    found = {method: fields[item.name].default for method, fields in own.items() if item.name in fields}
+    return found or {"": item.default}
+
+
 def value_of(field: dataclasses.Field, given: Any) -> Any:
     """What a configuration's field gets from an option's value."""
     read: Callable[[str], Any] | None = field.metadata.get("read")

@@ -7,22 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from fastprompt.errors import ConfigError
-from fastprompt.options.groups import ALIASES, OPTIONS
-from fastprompt.options.option import Option
+from fastprompt.options.groups import ALIASES, GROUPS, OPTIONS
+from fastprompt.options.option import Option, defaults_of
 from fastprompt.options.train import TrainOptions
 from fastprompt.options.unused import unused
 
 import yaml
 
 _RECIPES = Path(__file__).parents[1] / "recipes"
+# What most runs give; --help shows them first in their groups.
+_COMMON = (
+    *("model_name_or_path", "task_name", "dataset_name", "data_dir", "text_columns", "max_seq_length"),
+    *("method", "pre_seq_len", "learning_rate", "num_train_epochs", "per_device_train_batch_size"),
+    *("evaluation_strategy", "load_best_model_at_end", "backend", "device", "num_processes", "output_dir"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser, names: list[str] | None = None) -> None:
     """Give `parser` the options, or those in `names`; an option not given leaves no trace in the result."""
-    for item in OPTIONS.values():
+    parser.usage = "%(prog)s --model_name_or_path MODEL [--OPTION VALUE ...]"
+    groups = {name: parser.add_argument_group(f"{name} options") for name in GROUPS}
+    for item in sorted(OPTIONS.values(), key=lambda item: item.name not in _COMMON):
         if names is not None and item.name not in names:
             continue
-        settings: dict[str, Any] = {"help": item.help, "default": argparse.SUPPRESS}
+        settings: dict[str, Any] = {"help": _help_of(item), "default": argparse.SUPPRESS}
         if item.kind is bool:
             settings["action"] = argparse.BooleanOptionalAction
         else:
@@ -30,11 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser, names: list[str] | None = Non
             settings["nargs"] = "+" if item.kind is tuple else None
             settings["choices"] = item.choices
             settings["metavar"] = None if settings["choices"] else settings["type"].__name__.upper()
-        parser.add_argument(f"--{item.name}", **settings)
+        groups[item.group].add_argument(f"--{item.name}", **settings)
     parser.add_argument("--config", metavar="FILE", help="YAML file of the same options; the command line wins")
     if names is None:
         known = ", ".join(recipes())
         parser.add_argument("--recipe", metavar="NAME", help=f"options of a published run, below --config's: {known}")
+
+
+def _help_of(item: Option) -> str:
+    """An option's help, with its default where that is a value and the text does not say it."""
+    if "default: " in item.help:
+        return item.help
+    defaults = defaults_of(item)
+    shown = dict.fromkeys(str(value) for value in defaults.values() if value not in (None, "", False))
+    if len(shown) < 2:
+        return item.help + "".join(f"; default: {value}" for value in shown)
+    return f"{item.help}; default: {', '.join(f'{value} ({method})' for method, value in defaults.items())}"
 
 
 @dataclass(frozen=True)

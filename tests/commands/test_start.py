@@ -73,7 +73,8 @@ def test_help_and_a_bad_option_wait_for_no_framework(tiny, tmp_path, loaded_afte
     bert, run = str(tiny["bert"]), str(tmp_path / "run")
     prompt = tmp_path / "prompt"
     save(fp.PromptForSequenceClassification, bert, prompt)
-    helps = [[], ["train"], ["evaluate"], ["predict"], ["compare"], ["parity"], ["convert"], ["doctor"]]
+    names = ("train", "evaluate", "predict", "compare", "parity", "convert", "show", "tasks", "doctor")
+    helps = [[], *([name] for name in names)]
     train = ["train", "--model_name_or_path", bert, "--output_dir", run, "--task_name"]
     best = ["--load_best_model_at_end", "--evaluation_strategy", "epoch"]
     bad = [
@@ -99,7 +100,8 @@ def test_help_and_a_bad_option_wait_for_no_framework(tiny, tmp_path, loaded_afte
         ["parity", "--model_name_or_path", bert, "--prompt", "/nowhere/at/all"],
         ["convert", "--from", "peft", "--input", "/nowhere", "--output", run, "--model_name_or_path", bert],
     ]
-    found = loaded_after(HEAVY, [[*command, "--help"] for command in helps] + bad)
-    assert found[: len(helps)] == [[0, []]] * len(helps)
-    for line, (status, loaded) in zip(bad, found[len(helps) :], strict=True):
+    light = [[*command, "--help"] for command in helps] + [["tasks"], ["show", str(prompt)]]
+    found = loaded_after(HEAVY, light + bad)
+    assert found[: len(light)] == [[0, []]] * len(light)
+    for line, (status, loaded) in zip(bad, found[len(light) :], strict=True):
         assert (status in (1, 2), loaded) == (True, []), line

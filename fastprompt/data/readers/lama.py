@@ -19,6 +19,7 @@ _FOLDERS = (".", "fact-retrieval/original", "original")
 _TEST_ONLY = ("TREx", ".")
 _OBJECT = "[Y]"  # what relations.jsonl calls the blank
 SPLITS = ("train", "dev", "test")
+COLUMNS = ("sub_label", "obj_label")  # of a fact
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def read_facts(relation: Relation, split: str, tokenizer: Tokenizer, candidates:
     facts = Facts([], [])
     path = relation.files[split]
     for record in read_json_lines(path):
-        subject, obj = record.get("sub_label", str), record.get("obj_label", str)
+        subject, obj = (record.get(name, str) for name in COLUMNS)
         word = tokenizer.id_of_word(obj)
         if word is None:
             facts.several += 1

@@ -64,21 +64,26 @@ def _multirc(row: Record) -> Iterator[_Example]:
 
 @dataclass(frozen=True)
 class SuperGlueTask:
-    """Args: title: what people call it; label_names: its classes; examples: those of one row."""
+    """Args: title: what people call it; label_names: its classes; columns: the keys of a row of its files; examples:
+    those of one row."""
 
     title: str
     label_names: tuple[str, ...]
+    columns: tuple[str, ...]
     examples: Callable[[Record], Iterator[_Example]]
 
 
+_NLI = ("premise", "hypothesis")
+
 SUPERGLUE = {
-    "boolq": SuperGlueTask("BoolQ", _TRUTH, _plain("question", "passage")),
-    "cb": SuperGlueTask("CB", ("entailment", "contradiction", "neutral"), _plain("premise", "hypothesis")),
-    "rte": SuperGlueTask("RTE", ("entailment", "not_entailment"), _plain("premise", "hypothesis")),
-    "wic": SuperGlueTask("WiC", _TRUTH, _wic),
-    "wsc": SuperGlueTask("WSC", _TRUTH, _wsc),
-    "multirc": SuperGlueTask("MultiRC", _TRUTH, _multirc),
+    "boolq": SuperGlueTask("BoolQ", _TRUTH, ("question", "passage", "label"), _plain("question", "passage")),
+    "cb": SuperGlueTask("CB", ("entailment", "contradiction", "neutral"), (*_NLI, "label"), _plain(*_NLI)),
+    "rte": SuperGlueTask("RTE", ("entailment", "not_entailment"), (*_NLI, "label"), _plain(*_NLI)),
+    "wic": SuperGlueTask("WiC", _TRUTH, ("word", "sentence1", "sentence2", "label"), _wic),
+    "wsc": SuperGlueTask("WSC", _TRUTH, ("text", "target", "label"), _wsc),
+    "multirc": SuperGlueTask("MultiRC", _TRUTH, ("passage",), _multirc),
 }
+COPA_COLUMNS = ("premise", "question", "choice1", "choice2", "label")
 
 
 def load_superglue(
