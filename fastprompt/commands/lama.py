@@ -72,7 +72,7 @@ def run(options: TrainOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     _open_folder(output, options)
     tokenizer = load_tokenizer(locate(model.model_name_or_path))
     candidates, notes = candidate_words(tokenizer, data.lama_vocab)
-    print_notes(notes)
+    print_notes([*notes, *options.config.notes])
     device = choose_device(options.hardware.device)
     check_precision(model, device)
     rows = []

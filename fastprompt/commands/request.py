@@ -27,9 +27,20 @@ def check_training(options: TrainOptions) -> None:
     if not run.do_train:
         require_prompt(options.model)
     check_inputs(options)
+    _check_start(options.model)
     going_on = options.data.task_name == _LAMA or (run.do_train and run.resume_from_checkpoint)
     if not going_on:
         refuse_to_replace(Path(run.output_dir).expanduser(), RUN_FILES, run.overwrite_output_dir)
+
+
+def _check_start(options: ModelOptions) -> None:
+    """Raises: ConfigError: there is no prompt to start from, or the model is a prompt itself."""
+    if options.init_prompt is None:
+        return
+    if not prompt_file.is_prompt(options.init_prompt):
+        raise ConfigError(f"--init_prompt is {options.init_prompt}, which holds no prompt ({prompt_file.CONFIG_FILE}).")
+    if options.is_prompt:
+        raise ConfigError(f"{options.model_name_or_path} is a saved prompt; leave --init_prompt off.")
 
 
 def check_inputs(options: TrainOptions) -> None:

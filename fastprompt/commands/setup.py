@@ -18,6 +18,7 @@ from fastprompt.launch.world import world
 from fastprompt.models.auto import load_prompt_model
 from fastprompt.models.base import PromptModel
 from fastprompt.models.frozen import first_changed_layer
+from fastprompt.models.starts import takes_head
 from fastprompt.options.groups import ModelOptions
 from fastprompt.options.train import TrainOptions
 from fastprompt.pretrained.checkpoint import Checkpoint
@@ -92,6 +93,10 @@ def load_model(setup: Setup, data: TaskData) -> PromptModel:
     else:
         config = setup.options.config
         model = task.model.from_pretrained(options.model_name_or_path, config, **task.outputs(data), **loading)
+        print_notes(config.notes)
+    if options.init_prompt is not None:
+        taken = "with" if takes_head(model, prompt_file.read_description(options.init_prompt)) else "without"
+        print_notes([f"The prompt starts as {options.init_prompt}, {taken} its head."])
     _note_dropout(setup.options, model)
     return model
 

@@ -5,7 +5,7 @@ read from the prompt file as plain JSON. It imports no framework.
 
 A field whose metadata has a "help" text is an option of the command line. Further keys of the metadata: "option", its
 name there where that is not the field's; "choices"; "read", which makes the value from a text; "only_with", the name
-and the value of another field without which it has no effect.
+and the value of another field without which it has no effect; "start", whether it is about the initial values alone.
 """
 
 import dataclasses
@@ -122,6 +122,11 @@ class MethodConfig:
     def described(self) -> str:
         """The method as messages name it."""
         return self.method
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user of these options should know, a line each."""
+        return []
 
     def with_dropout(self, rate: float) -> "MethodConfig":
         """The same with this dropout of the prompt, where it has one."""

@@ -17,6 +17,8 @@ def generator(seed: int, name: str) -> numpy.random.Generator:
 
 
 def normal(seed: int, name: str, shape: tuple[int, ...], std: float) -> numpy.ndarray:
+    if std == 0:  # a product with it would have zeros of both signs
+        return numpy.zeros(shape, "float32")
     return (generator(seed, name).standard_normal(shape) * std).astype("float32")
 
 

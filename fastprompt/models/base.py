@@ -15,7 +15,7 @@ from fastprompt.methods.checks import whole_number
 from fastprompt.methods.p_tuning_v2.config import PTuningV2Config
 from fastprompt.methods.prompt import BuildContext
 from fastprompt.methods.registry import check_config
-from fastprompt.models import frozen, inputs, saving, trainable
+from fastprompt.models import frozen, inputs, saving, starts, trainable
 from fastprompt.models.first_step import check_first_step
 from fastprompt.models.head_values import initialise_head
 from fastprompt.models.heads import make_head
@@ -112,6 +112,7 @@ class PromptModel(nn.Module):
         portable: bool = False,
         hidden_dropout_prob: float | None = None,
         attention_probs_dropout_prob: float | None = None,
+        init_prompt: str | Path | None = None,
     ) -> "PromptModel":
         """A model ready to train, or a saved prompt ready for use.
 
@@ -132,6 +133,7 @@ class PromptModel(nn.Module):
             hidden_dropout_prob: dropout of hidden states, prefix and head. None: 0 where the backbone is frozen, for
                 there it only adds noise to the prompt's gradient, else the checkpoint's rates.
             attention_probs_dropout_prob: replaces the checkpoint's rate for attention probabilities.
+            init_prompt: a saved prompt that a new one starts with: see `fastprompt.models.starts`.
 
         Raises:
             CheckpointError: something of backbone or prompt is missing, cut, or does not fit the other.
@@ -147,6 +149,7 @@ class PromptModel(nn.Module):
         if saved is not None:
             if config is not None:
                 raise ConfigError(f"{model_name_or_path} is a saved prompt and brings its own configuration.")
+            starts.check_new(saved, init_prompt)
             saved.check_task(cls.task)
             saved.check_outputs(num_labels=num_labels, label_names=label_names, problem_type=problem_type)
             config = saved.config
@@ -158,6 +161,7 @@ class PromptModel(nn.Module):
                 raise ConfigError(f"backbone= goes with a saved prompt; {model_name_or_path} holds none.")
             checkpoint = Checkpoint(model_name_or_path)
             config = config or PTuningV2Config()
+        start = None if init_prompt is None else starts.read_start(init_prompt, config, checkpoint)
         if hidden_dropout_prob is not None:
             config = config.with_dropout(hidden_dropout_prob)
         elif not config.tunes_backbone:
@@ -175,6 +179,8 @@ class PromptModel(nn.Module):
         precision.apply(model)
         if saved is not None:
             model.load_tuned(saved)
+        if start is not None:
+            starts.start_from(model, start)
         return model
 
     @classmethod

@@ -36,6 +36,13 @@ class ModelOptions:
 
     model_name_or_path: str = option("", "hub id, model folder, or saved prompt", free=True)
     backbone: str | None = option(None, "where a saved prompt's backbone lies, if not where its file says", free=True)
+    init_prompt: str | None = option(
+        None,
+        "saved prompt whose values, and head where the labels are the same, a new one starts with",
+        tasks=_ONE_PROMPT,
+        needs=_TRAINING,
+        free=True,
+    )
     seed: int = option(11, "seeds initial values, batches and dropout")
     bf16: bool = option(False, "hold the frozen backbone in bfloat16")
     load_in_8bit: bool = option(False, "hold the frozen backbone's linear layers in 8 bits (torch, bitsandbytes)")

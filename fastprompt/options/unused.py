@@ -33,6 +33,8 @@ def _reasons(given: dict[str, Any]) -> Any:
                 yield name, f"{model} is a saved prompt, which brings its own method ({saved.config.method})"
             elif own and name not in own:
                 yield name, f"{method} has no such option; {_whose(name)}"
+            elif own.get(name) is not None and own[name].metadata.get("start") and given.get("init_prompt"):
+                yield name, "the prompt of --init_prompt is the start"
             elif own.get(name) is not None:
                 yield name, _without_partner(own[name], own, given)
             continue

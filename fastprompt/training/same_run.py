@@ -20,10 +20,9 @@ def request_of(options: TrainOptions, data: TaskData) -> dict[str, Any]:
     """What the numbers of a training on `data` depend on, flat: options, examples, and the prompt it starts from."""
     found = options.numbers()
     batch = found.pop("per_device_train_batch_size") * world().size  # however many processes share it
-    start = None
-    if options.model.is_prompt:
-        tensors = Path(options.model.model_name_or_path).expanduser() / TENSOR_FILE
-        start = hashlib.sha256(tensors.read_bytes()).hexdigest()[:16]
+    start = options.model.model_name_or_path if options.model.is_prompt else options.model.init_prompt
+    if start is not None:
+        start = hashlib.sha256((Path(start).expanduser() / TENSOR_FILE).read_bytes()).hexdigest()[:16]
     return {
         **{name: _plain(value) for name, value in found.items()},
         "per_device_train_batch_size times processes": batch,

@@ -54,6 +54,11 @@ UNUSED = {
         [*GLUE, "--method", "fine-tuning", "--backbone_learning_rate", "1e-5"],
         "it goes with --use_lm_finetune",
     ),
+    "a deviation beside a prompt to start with": (
+        [*GLUE, "--init_prompt", "P", "--init_std", "1"],
+        "--init_std would change nothing: the prompt of --init_prompt is the start",
+    ),
+    "a start of LAMA": ([*LAMA, "--init_prompt", "P"], "--init_prompt"),
     "a rate of what trains nothing": ([*LAMA, "--method", "manual", "--learning_rate", "1"], "--learning_rate"),
 }
 

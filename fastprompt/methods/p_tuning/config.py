@@ -43,7 +43,9 @@ class PTuningConfig(ShallowConfig):
     )
     encoder_num_layers: int = 2
     encoder_dropout: float = 0.0
-    init_std: float = field(default=1.0, metadata={"help": "standard deviation of the prompt's initial values"})
+    init_std: float = field(
+        default=1.0, metadata={"help": "standard deviation of the prompt's initial values", "start": True}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,8 +17,8 @@ class PTuningV2Config(DeepConfig):
             encoder-decoder each part has a network of its own.
         prefix_hidden_size: that network's inner width.
         init_std: standard deviation of the initial embedding.
-        init: "random", or "text": the backbone's own keys and values of `init_text`, repeated or cut to length (prefix
-            tuning's initialisation with real words: Li and Liang, 2021, arXiv:2101.00190).
+        init: "random"; "zero"; or "text": the backbone's own keys and values of `init_text`, repeated or cut to length
+            (prefix tuning's initialisation with real words: Li and Liang, 2021, arXiv:2101.00190).
         init_text: the text of init="text".
     """
 
@@ -34,24 +34,38 @@ class PTuningV2Config(DeepConfig):
     )
     init_std: float = field(
         default=0.2,
-        metadata={"help": "standard deviation of the prompt's initial values", "only_with": ("init", "random")},
+        metadata={
+            "help": "standard deviation of the prompt's initial values",
+            "only_with": ("init", "random"),
+            "start": True,
+        },
     )
     init: str = field(
-        default="random", metadata={"help": "initial values: random, text, or (prompt-tuning) vocabulary"}
+        default="random",
+        metadata={"help": "initial values: random, zero, text, or (prompt-tuning) vocabulary", "start": True},
     )
-    init_text: str | None = field(default=None, metadata={"help": "the text of --init text"})
+    init_text: str | None = field(default=None, metadata={"help": "the text of --init text", "start": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         whole_number("prefix_hidden_size", self.prefix_hidden_size)
         positive("init_std", self.init_std)
-        check_init(self.init, self.init_text, ("random", "text"))
-        if self.init == "text" and self.prefix_projection:
-            raise ConfigError("init='text' gives the keys and values themselves; leave prefix_projection off.")
+        check_init(self.init, self.init_text, ("random", "zero", "text"))
+        if self.init != "random" and self.prefix_projection:
+            raise ConfigError(f"init={self.init!r} gives the keys and values themselves; leave prefix_projection off.")
 
     @property
     def has_encoder(self) -> bool:
         return self.prefix_projection
+
+    @property
+    def notes(self) -> list[str]:
+        if self.init != "zero" or self.prefix_dropout:
+            return []
+        return [
+            "init zero makes all positions of the prefix the same, and they get the same gradient: without dropout "
+            "of the prefix they learn as one position."
+        ]
 
     @property
     def default_learning_rate(self) -> float:

@@ -53,7 +53,7 @@ class PrefixEncoder(StoredPrefix):
             self.embedding = nn.Embedding(config.pre_seq_len, hidden_size)
             self.trans = PrefixProjection(hidden_size, config.prefix_hidden_size, self.row_width)
         for key, parameter in nn.named_parameters(self).items():
-            std = 0 if key.endswith("bias") else config.init_std
+            std = 0.0 if key.endswith("bias") or config.init == "zero" else config.init_std
             nn.set_value(parameter, normal(seed, f"{name}.{key}", tuple(parameter.shape), std))
 
     def rows(self) -> Any:

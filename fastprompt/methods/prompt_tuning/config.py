@@ -6,7 +6,7 @@ from typing import ClassVar
 from fastprompt.methods.base import ShallowConfig
 from fastprompt.methods.checks import check_init, positive
 
-INITS = ("random", "vocabulary", "text")
+INITS = ("random", "zero", "vocabulary", "text")
 
 
 @dataclass(kw_only=True)
@@ -22,7 +22,9 @@ class ShallowPrefixConfig(ShallowConfig):
     pre_seq_len: int | None = field(
         default=None, metadata={"help": "length of the prompt; default: 20, or the template's [P]"}
     )
-    init_std: float = field(default=1.0, metadata={"help": "standard deviation of the prompt's initial values"})
+    init_std: float = field(
+        default=1.0, metadata={"help": "standard deviation of the prompt's initial values", "start": True}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +42,7 @@ class PromptTuningConfig(ShallowConfig):
 
     Args:
         num_virtual_tokens: number of trained input embeddings; None: the template's, or 20.
-        init: "random" (uniform in [-0.5, 0.5], the paper's), "vocabulary" (embeddings of tokens drawn from the
+        init: "random" (uniform in [-0.5, 0.5], the paper's), "zero", "vocabulary" (embeddings of tokens drawn from the
             vocabulary) or "text" (embeddings of `init_text`, repeated or cut to length).
         init_text: the text of init="text".
     """
@@ -52,9 +54,10 @@ class PromptTuningConfig(ShallowConfig):
         metadata={"help": "length of the prompt; default: 20, or the template's [P]", "option": "pre_seq_len"},
     )
     init: str = field(
-        default="vocabulary", metadata={"help": "initial values: random, text, or (prompt-tuning) vocabulary"}
+        default="vocabulary",
+        metadata={"help": "initial values: random, zero, text, or (prompt-tuning) vocabulary", "start": True},
     )
-    init_text: str | None = field(default=None, metadata={"help": "the text of --init text"})
+    init_text: str | None = field(default=None, metadata={"help": "the text of --init text", "start": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,6 +41,8 @@ class PromptEmbedding(StoredEmbedding):
             rows = normal(seed, "prompt", shape, config.init_std)
         elif config.init == "random":
             rows = uniform(seed, "prompt", shape, 0.5)
+        elif config.init == "zero":
+            rows = numpy.zeros(shape)
         elif vocabulary is None:
             raise ConfigError(f"init={config.init!r} needs the backbone's word embeddings.")
         elif config.init == "vocabulary":
