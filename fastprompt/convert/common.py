@@ -14,6 +14,10 @@ from fastprompt.saving.prompt_file import SavedPrompt
 
 import numpy
 
+# Heads that every family has in one layer of this name.
+_ONE_LAYER = {"token_classification": "classifier", "question_answering": "qa_outputs"}
+SPAN = ["start", "end"]  # what the outputs of question answering stand for
+
 
 def setting(settings: Mapping[str, Any], name: str, path: Path) -> Any:
     """A key of a JSON file that must be there."""
@@ -76,11 +80,13 @@ def label_names(checkpoint: Checkpoint, count: int, settings: Mapping[str, Any] 
     return numbered_labels(count)
 
 
-def _head_names(checkpoint: Checkpoint, path: Path) -> list[str]:
-    """The tensors of the family's classification head but a pooler's, in order."""
+def _head_names(checkpoint: Checkpoint, task: str, path: Path) -> list[str]:
+    """The tensors of the family's head for a task but a pooler's, in order."""
     layers = checkpoint.family.heads.layers
     if not layers:
-        raise CheckpointError(f"{path}: the classification head of {checkpoint.model_type} cannot be converted yet.")
+        raise CheckpointError(f"{path}: the {task} head of {checkpoint.model_type} cannot be converted yet.")
+    if task in _ONE_LAYER:
+        layers = (_ONE_LAYER[task],)
     return [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
 
 
@@ -91,24 +97,28 @@ def _own_head(checkpoint: Checkpoint, names: list[str]) -> dict[str, numpy.ndarr
 
 
 def whole_head(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, numpy.ndarray]:
-    """A prompt's classification head; a frozen one that its file leaves out is the backbone's own."""
-    names = _head_names(checkpoint, saved.directory)
+    """A prompt's head; a frozen one that its file leaves out is the backbone's own."""
+    names = _head_names(checkpoint, saved.task, saved.directory)
     found = _own_head(checkpoint, names) | {name: saved.tensors[name] for name in names if name in saved.tensors}
     if missing := [name for name in names if name not in found]:
         raise CheckpointError(f"{saved.directory} lacks the head's tensor {missing[0]}, and so does {checkpoint.name}.")
     return found
 
 
-def take_head(tensors: dict[str, numpy.ndarray], checkpoint: Checkpoint, path: Path) -> dict[str, numpy.ndarray]:
-    """Remove the family's classification head from `tensors`; what is not there is the backbone's own.
+def take_head(
+    tensors: dict[str, numpy.ndarray], checkpoint: Checkpoint, task: str, path: Path
+) -> dict[str, numpy.ndarray]:
+    """Remove the family's head for a task from `tensors`; what is not there is the backbone's own.
 
     Raises:
         CheckpointError: neither has it, its shape does not fit, or the family's head is not known here.
     """
-    names = _head_names(checkpoint, path)
+    names = _head_names(checkpoint, task, path)
     own = _own_head(checkpoint, names)
     last = names[-2]
     classes = tensors[last].shape[0] if last in tensors and tensors[last].ndim == 2 else 0
+    if task == "question_answering":
+        classes = len(SPAN)
     hidden = geometry(checkpoint.config).hidden_size
     head = {}
     for name in names:

@@ -1,14 +1,18 @@
-"""Adapters of PEFT: prefix tuning, prompt tuning and p-tuning, as PEFT 0.21 writes and reads them.
+"""Adapters of PEFT: prefix tuning, cartridges, prompt tuning and p-tuning, as PEFT 0.21 writes and reads them.
 
 PEFT stores what an encoder made and not the encoder. Its prefix enters through `past_key_values`, which moves the
 tokens' positions; its prompt tuning pools position 0, which is a prompt vector. Padding in front
 moves positions too, where it counts places and not tokens.
+
+A cartridge is a prefix whose first tokens PEFT does not train; it goes out as prefix tuning, which gives the same
+logits. Of an encoder-decoder PEFT makes twice the vectors of a shallow prompt and reads the first half.
 """
 
 from pathlib import Path
 from typing import Any
 
 from fastprompt.convert.common import (
+    SPAN,
     check_sizes,
     classes_of,
     label_names,
@@ -36,10 +40,18 @@ from fastprompt.saving.prompt_file import SavedPrompt, describe
 from safetensors.numpy import save
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-PREFIX, PROMPT, P_TUNING = "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"
+PREFIX, CARTRIDGE, PROMPT, P_TUNING = "PREFIX_TUNING", "CARTRIDGE", "PROMPT_TUNING", "P_TUNING"
+_DEEP = (PREFIX, CARTRIDGE)
 # A shallow prompt of another method is no prompt tuning, though its file looks alike.
 _KINDS = {ours: theirs for theirs, ours in OF_PEFT.items()}
-TASKS = {"SEQ_CLS": "sequence_classification", "CAUSAL_LM": "causal_lm"}
+TASKS = {
+    "SEQ_CLS": "sequence_classification",
+    "TOKEN_CLS": "token_classification",
+    "QUESTION_ANS": "question_answering",
+    "CAUSAL_LM": "causal_lm",
+    "SEQ_2_SEQ_LM": "seq2seq_lm",
+}
+_WITH_HEAD = ("sequence_classification", "token_classification", "question_answering")
 _HEAD = "base_model."  # before the names of modules_to_save
 
 
@@ -48,41 +60,43 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
     path = source / CONFIG
     settings = read_json(path)
     kind, task = setting(settings, "peft_type", path), setting(settings, "task_type", path)
-    if kind not in (PREFIX, PROMPT, P_TUNING):
+    if kind not in (*_DEEP, PROMPT, P_TUNING):
         raise CheckpointError(f"{source} is an adapter of the kind {kind}, which is no prompt: use PEFT itself for it.")
     if task not in TASKS:
-        raise CheckpointError(f"{source} is for the task {task}; {' and '.join(TASKS)} can be read so far.")
-    if settings.get("num_transformer_submodules", 1) != 1:
-        raise CheckpointError(f"{source} has a prompt for encoder and decoder, which cannot be read yet.")
+        raise CheckpointError(f"{source} is for the task {task}; {', '.join(TASKS)} can be read.")
+    task = TASKS[task]
+    parts = settings.get("num_transformer_submodules") or 1
+    if parts != 1 and (task != "seq2seq_lm" or kind in _DEEP):
+        raise CheckpointError(f"{source} has a prefix for an encoder-decoder's decoder, which cannot be read yet.")
     _check_backbone(settings, checkpoint, path)
     path, tensors = read_weights(source, WEIGHTS, PICKLE)
     tensors = {name.removeprefix(_HEAD): array for name, array in tensors.items()}
     length = setting(settings, "num_virtual_tokens", source / CONFIG)
-    config = _config(kind, length, settings, source / CONFIG, pooled=task == "SEQ_CLS")
-    if kind == PREFIX:
+    config = _config(kind, length, settings, source / CONFIG, pooled=task == "sequence_classification")
+    if kind in _DEEP:
         sizes = prefix_sizes(checkpoint)
         rows = take(tensors, "prompt_embeddings", (length, 2 * sizes[0] * sizes[1] * sizes[2]), path)
         prompt = from_chunks(rows, *sizes)
     else:
         width = geometry(checkpoint.config).embedding_size
-        prompt = {"embedding": take(tensors, "prompt_embeddings", (length, width), path)}
-    head = {}
-    if task == "SEQ_CLS":
-        pooler = checkpoint.family.heads.pooler
-        if pooler and not checkpoint.tensors(only={f"{pooler}.weight"}):
-            raise CheckpointError(f"{checkpoint.name} has no pooler: PEFT drew one at random and did not save it.")
-        head = take_head(tensors, checkpoint, path)
+        prompt = {"embedding": take(tensors, "prompt_embeddings", (parts * length, width), path)[:length]}
+    pooler = checkpoint.family.heads.pooler if task == "sequence_classification" else None
+    if pooler and not checkpoint.tensors(only={f"{pooler}.weight"}):
+        raise CheckpointError(f"{checkpoint.name} has no pooler: PEFT drew one at random and did not save it.")
+    head = take_head(tensors, checkpoint, task, path) if task in _WITH_HEAD else {}
     if tensors:
         raise CheckpointError(f"{path} has a tensor {min(tensors)} that a prompt has no place for.")
     names = label_names(checkpoint, classes_of(head)) if head else []
-    return describe(checkpoint, config, TASKS[task], names, {**prompt, **head}, source)
+    if task == "question_answering":
+        names = SPAN
+    return describe(checkpoint, config, task, names, {**prompt, **head}, source)
 
 
 def _check_backbone(settings: dict[str, Any], checkpoint: Checkpoint, path: Path) -> None:
     """Refuse another backbone, as far as PEFT says which it was: its sizes, and where it lay."""
     sizes = geometry(checkpoint.config)
     # Of a prefix PEFT counts the heads of keys and values.
-    heads = sizes.heads_kv if settings["peft_type"] == PREFIX else sizes.heads
+    heads = sizes.heads_kv if settings["peft_type"] in _DEEP else sizes.heads
     check_sizes(settings, {"num_layers": sizes.layers, "num_attention_heads": heads}, checkpoint, path)
     named = settings.get("base_model_name_or_path")
     if named and weights_in(Path(named)) and Checkpoint(named).fingerprint != checkpoint.fingerprint:
@@ -90,8 +104,8 @@ def _check_backbone(settings: dict[str, Any], checkpoint: Checkpoint, path: Path
 
 
 def _config(kind: str, length: int, settings: dict[str, Any], path: Path, pooled: bool) -> MethodConfig:
-    pooling = ("first" if kind == PREFIX else "prompt") if pooled else None
-    if kind == PREFIX:
+    pooling = ("first" if kind in _DEEP else "prompt") if pooled else None
+    if kind in _DEEP:
         return make_config(PTuningV2Config, path, pre_seq_len=length, shift_positions=True, pooling=pooling)
     if kind == PROMPT:
         return make_config(PromptTuningConfig, path, num_virtual_tokens=length, pooling=pooling)
@@ -115,13 +129,17 @@ def _kind_for(saved: SavedPrompt) -> str:
     """
     config = saved.config
     if saved.task not in TASKS.values():
-        known = " and ".join(TASKS.values())
-        raise CheckpointError(
-            f"{saved.directory} is for {saved.task}; prompts for {known} can be written for PEFT so far."
-        )
+        known = ", ".join(TASKS.values())
+        raise CheckpointError(f"{saved.directory} is for {saved.task}; prompts for {known} can be written for PEFT.")
     kind = _KINDS.get(type(config))
     if kind is None:
         raise unsupported(saved, "PEFT", f"prompt for {config.method}")
+    if kind == PREFIX and saved.task == "seq2seq_lm" and config.prefix_parts != ("decoder",):
+        raise unsupported(saved, "PEFT", f"prefix of {', '.join(config.prefix_parts)}, only of a decoder")
+    if kind == PREFIX and saved.task == "seq2seq_lm":
+        raise CheckpointError(
+            f"{saved.directory} is a prefix of an encoder-decoder, which cannot be written for PEFT yet."
+        )
     if kind == PREFIX and not config.shift_positions:
         raise unsupported(saved, "PEFT", "prefix that leaves the tokens' positions alone (shift_positions=False)")
     pooling = "first" if kind == PREFIX else "prompt"
@@ -133,13 +151,12 @@ def _kind_for(saved: SavedPrompt) -> str:
 def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
     """The files of an adapter's folder, by name."""
     kind, config, sizes = _kind_for(saved), saved.config, prefix_sizes(checkpoint)
-    classifies = saved.task == "sequence_classification"
     rows = to_chunks(saved.tensors["key"], saved.tensors["value"]) if kind == PREFIX else saved.tensors["embedding"]
     prompt_names = ("key", "value", "embedding")
     head = {n: x for n, x in saved.tensors.items() if n not in prompt_names and not n.startswith("prompt.")}
     if pooler := next((name for name in head if "pooler" in name), None):
         raise unsupported(saved, "PEFT", f"place for a trained pooler ({pooler})")
-    if classifies:
+    if saved.task in _WITH_HEAD:
         head |= whole_head(saved, checkpoint)  # PEFT's file has even a frozen one
     layers, heads, head_dim = sizes
     if kind != PREFIX:

@@ -48,7 +48,7 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
     if f"{_ENCODER}embedding.weight" not in tensors:
         raise CheckpointError(f"{path} has no {_ENCODER}embedding.weight; was it trained with --prefix?")
     pooler = _check_backbone(tensors, checkpoint, path)
-    head = take_head(tensors, checkpoint, path) | pooler
+    head = take_head(tensors, checkpoint, "sequence_classification", path) | pooler
     config = make_config(
         PTuningV2Config,
         source / CONFIG,
