@@ -6,6 +6,8 @@ checkpoint within a group, the gradients of the group's first batches are lost.
 
 Here a group ends after N batches or with the run, its step is that of the mean of its batches' losses, and a checkpoint
 holds its gradients so far. As in fastNLP, groups do not end with an epoch.
+
+A run may end within an epoch, after the steps of `end_after`; fastNLP's `n_batches` goes on to the end of the epoch.
 """
 
 import functools
@@ -15,12 +17,24 @@ from typing import Any
 
 _STATE = "fastprompt.accumulation"  # a checkpoint's entry, beside those of the callbacks
 _FIRST = "_fastprompt_first_batch"  # on a trainer: where its first group begins
+_LAST = "_fastprompt_last_batch"  # on a trainer: the batches after which it ends, within an epoch or not
 _RESTORED = "_fastprompt_restored"  # on a trainer: the entry of the checkpoint that it resumes from
 
 
 def total_batches(trainer: Any) -> int:
     """The batches of a whole run: fastNLP rounds its `n_batches` up to whole epochs."""
-    return trainer.n_epochs * trainer.num_batches_per_epoch
+    return getattr(trainer, _LAST, None) or trainer.n_epochs * trainer.num_batches_per_epoch
+
+
+def end_after(trainer: Any, steps: int) -> None:
+    """End the run of a trainer with `n_batches`, which is those of so many optimizer steps, there."""
+    setattr(trainer, _LAST, steps * trainer.accumulation_steps)
+
+
+def ends_within_epoch(trainer: Any) -> bool:
+    """Whether the batch that was just trained on is the run's last, and not its epoch's."""
+    done = trainer.global_forward_batches
+    return done == total_batches(trainer) and done % trainer.num_batches_per_epoch != 0
 
 
 def total_steps(trainer: Any) -> int:
@@ -55,6 +69,7 @@ def step_with_every_batch(module: ModuleType) -> None:
     """Make fastNLP's Trainer do so. Can go when fastNLP does."""
     trainer = module.Trainer
     run_begins, epoch_begins = trainer.on_train_begin, trainer.on_train_epoch_begin
+    batch_ends = trainer.on_train_batch_end
     save, load = trainer.on_save_checkpoint, trainer.on_load_checkpoint
 
     @functools.wraps(trainer.backward)
@@ -108,6 +123,13 @@ def step_with_every_batch(module: ModuleType) -> None:
             _set_gradients(self.driver, restored["gradients"])
         epoch_begins(self)
 
+    @functools.wraps(batch_ends)
+    def on_train_batch_end(self: Any) -> None:
+        batch_ends(self)
+        if ends_within_epoch(self):
+            raise module.EarlyStopException(f"{total_batches(self)} batches are done")
+
+    trainer.on_train_batch_end = on_train_batch_end
     trainer.backward, trainer.step, trainer.zero_grad = backward, step, zero_grad
     trainer.get_no_sync_context = get_no_sync_context
     trainer.on_save_checkpoint, trainer.on_load_checkpoint = on_save_checkpoint, on_load_checkpoint

@@ -144,7 +144,16 @@ class TrainingOptions:
     warmup_ratio: float = option(0.06, "share of the steps over which the rate rises", needs=_TRAINING)
     weight_decay: float = option(0.0, "AdamW's decoupled weight decay", needs=_TRAINING)
     num_train_epochs: int | None = option(
-        None, "passes over the training data; default: 1, of lama 30 at most", needs=_TRAINING, extends=True
+        *(None, "passes over the training data; default: 1, of lama 30 at most"),
+        needs=_TRAINING,
+        unless="max_steps",
+        extends=True,
+    )
+    max_steps: int | None = option(
+        *(None, "end after so many optimizer steps, however many passes those are; default: --num_train_epochs ends"),
+        tasks=_ONE_PROMPT,
+        needs=_TRAINING,
+        extends=True,
     )
     early_stop: int = option(5, "stop after so many epochs without a better development score", tasks=_LAMA)
     per_device_train_batch_size: int = option(32, "examples a step, of every process", needs=_TRAINING)

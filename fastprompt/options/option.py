@@ -18,6 +18,7 @@ class Option:
         default: its value where it is not given; a method's options have None, for the configuration has theirs.
         tasks: the names of the tasks that it is for; None: all.
         needs: another option and the values of it with which alone this one has an effect; None: any that is given.
+        unless: another option, beside which it has no effect.
         free: whether a run's numbers are the same whatever its value is.
         extends: whether a finished run can go on with a larger value.
     """
@@ -30,6 +31,7 @@ class Option:
     choices: tuple[str, ...] | None = None
     tasks: tuple[str, ...] | None = None
     needs: tuple[str, tuple[Any, ...] | None] | None = None
+    unless: str | None = None
     free: bool = False
     extends: bool = False
 

@@ -18,7 +18,7 @@ _RECIPES = Path(__file__).parents[1] / "recipes"
 # What most runs give; --help shows them first in their groups.
 _COMMON = (
     *("model_name_or_path", "task_name", "dataset_name", "data_dir", "text_columns", "max_seq_length"),
-    *("method", "pre_seq_len", "learning_rate", "num_train_epochs", "per_device_train_batch_size"),
+    *("method", "pre_seq_len", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size"),
     *("evaluation_strategy", "load_best_model_at_end", "backend", "device", "num_processes", "output_dir"),
 )
 

@@ -27,7 +27,13 @@ from fastprompt.saving import prompt_file
 from fastprompt.saving.files import same_folder
 
 _COUNTS = (
-    *("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+    *(
+        "num_train_epochs",
+        "max_steps",
+        "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "gradient_accumulation_steps",
+    ),
     *("logging_steps", "max_new_tokens", "early_stop", "max_train_samples", "max_eval_samples", "eval_steps"),
     *(
         "max_query_length",
@@ -104,7 +110,7 @@ class TrainOptions:
             self.training.learning_rate = saved.default_learning_rate if saved else self.config.default_learning_rate
         if self.training.backbone_learning_rate is None and self._tunes_backbone_too:
             self.training.backbone_learning_rate = FineTuningConfig.learning_rate
-        if self.training.num_train_epochs is None:
+        if self.training.num_train_epochs is None and self.training.max_steps is None:
             self.training.num_train_epochs = 30 if self.data.task_name == "lama" else 1
         if not (self.run.do_train or self.run.do_eval or self.run.do_predict):
             self.run.do_train = self.run.do_eval = True
@@ -132,6 +138,8 @@ class TrainOptions:
             raise ConfigError("--fsdp shards no quantized backbone; leave it or --load_in_8bit/4bit off.")
         if self.training.backbone_learning_rate is not None and not self._tunes_backbone_too:
             raise ConfigError("--backbone_learning_rate goes with --use_lm_finetune, which trains a prompt's backbone.")
+        if self.training.max_steps is not None and self.training.num_train_epochs is not None:
+            raise ConfigError("--num_train_epochs and --max_steps both say when the training ends; give one.")
         self._check_frozen_layers()
         if self.run.save_steps is not None and self.run.save_strategy != "steps":
             raise ConfigError(f"--save_steps goes with --save_strategy steps, not {self.run.save_strategy}.")

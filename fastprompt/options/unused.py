@@ -75,6 +75,8 @@ def _known(task: str) -> bool:
 
 
 def _without_need(item: Option, given: dict[str, Any], saved: Any) -> str | None:
+    if item.unless is not None and given.get(item.unless) is not None:
+        return f"--{item.unless} takes its place"
     if item.needs is None:
         return None
     name, values = item.needs

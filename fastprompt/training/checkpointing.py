@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fastprompt.drivers.common.accumulation import ends_within_epoch
 from fastprompt.errors import CheckpointError, FastpromptError
 from fastprompt.launch.world import is_first
 from fastprompt.options.groups import RunOptions
@@ -65,7 +66,7 @@ class Checkpoints(Callback):
             raise Terminated(
                 f"Stopped at step {step} as requested; go on with --resume_from_checkpoint last ({folder})."
             )
-        if self.every and step % self.every == 0:
+        if (self.every and step % self.every == 0) or (self.epochs and ends_within_epoch(trainer)):
             self.save(trainer)
 
     def _is_stop_requested(self, trainer: Any) -> bool:

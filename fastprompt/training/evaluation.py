@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastprompt.drivers.common.accumulation import ends_within_epoch
 from fastprompt.errors import CheckpointError
 from fastprompt.launch.world import is_first
 from fastprompt.models.base import PromptModel
@@ -118,7 +119,7 @@ class Evaluations(Callback):
 
     Args:
         score: evaluates, and gives the scores by name.
-        every: steps between two evaluations; None evaluates at the end of every epoch.
+        every: steps between two evaluations; None evaluates at the end of every epoch, and of the training.
         log: the run's, which does not count the time of an evaluation as training.
         best: what is offered every evaluation.
     """
@@ -146,7 +147,8 @@ class Evaluations(Callback):
         reopen(self.file, self.lines).close()
 
     def on_train_batch_end(self, trainer: Any) -> None:
-        if self.every and trainer.global_forward_batches % self.every == 0:
+        last = self.every is None and ends_within_epoch(trainer)
+        if last or (self.every and trainer.global_forward_batches % self.every == 0):
             self._evaluate(trainer)
 
     def on_train_epoch_end(self, trainer: Any) -> None:

@@ -61,7 +61,8 @@ def check_same(before: dict[str, Any], now: dict[str, Any], where: str) -> str |
         old = before.get(name)
         if name not in before or old == new or (old is None and _was_left_open(name, before)):
             continue
-        if not (name in OPTIONS and OPTIONS[name].extends and new > old):
+        extended = name in OPTIONS and OPTIONS[name].extends and None not in (old, new) and new > old
+        if not extended:
             raise ConfigError(
                 f"{where} with {name} {old}, now it is {new}; give the same options and data, or leave "
                 f"--resume_from_checkpoint off and choose another folder."

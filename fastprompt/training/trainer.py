@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastprompt.drivers.common.accumulation import end_after
 from fastprompt.errors import BackendError
 from fastprompt.framework import backend, driver, runtime
 from fastprompt.launch.world import check_meeting, launcher_of, world
@@ -71,7 +72,7 @@ def make_trainer(
     logger.setLevel("CRITICAL")  # a run's own lines come from RunLog
     training, hardware = options.training, options.hardware
     clipping = [] if training.max_grad_norm is None else [ClipGradients(training.max_grad_norm)]
-    return Trainer(
+    trainer = Trainer(
         model=model,
         driver=get_driver(model, device, hardware.fsdp, hardware.fp16),
         device=None,
@@ -81,10 +82,14 @@ def make_trainer(
             weight_decay=training.weight_decay,
         ),
         n_epochs=training.num_train_epochs,
+        n_batches=-1 if training.max_steps is None else training.max_steps * training.gradient_accumulation_steps,
         accumulation_steps=training.gradient_accumulation_steps,
         callbacks=[SeededSteps(options.model.seed), schedule, *clipping, *callbacks],
         progress_bar=None,
     )
+    if training.max_steps is not None:
+        end_after(trainer, training.max_steps)
+    return trainer
 
 
 def evaluate(model: Any, loader: Any, device: str, metrics: dict[str, Metric], fsdp: bool = False) -> dict[str, float]:
