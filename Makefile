@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/.ready
 
-.PHONY: demo test test-torch test-torch-1 test-torch-2 test-torch-3 test-paddle test-jittor test-parity test-environments lint setup
+.PHONY: demo test test-torch test-torch-1 test-torch-2 test-torch-3 test-paddle test-jittor test-parity test-environments test-sizes lint setup
 
 setup: $(READY)
 
@@ -54,3 +54,8 @@ test-parity: $(READY)
 # Fresh environments on several Pythons, without constraints.txt; downloads gigabytes and takes long, so CI leaves it out.
 test-environments: $(READY)
 	.venv/bin/python tests/check_environments.py $(or $(FOLDER),$(shell mktemp -d)) $(if $(ONLY),--only $(ONLY))
+
+# Every family at its published base size, against transformers; wants 12 GB of memory and takes long, so CI leaves it
+# out. What FOLDER holds already is not measured again, unless ONLY names it.
+test-sizes: $(READY)
+	.venv/bin/python tests/check_sizes.py $(or $(FOLDER),$(shell mktemp -d)) $(if $(ONLY),--only $(ONLY))

@@ -34,7 +34,7 @@ from fastprompt.methods.prompt_tuning.config import PromptTuningConfig
 from fastprompt.methods.registry import OF_PEFT
 from fastprompt.pretrained.checkpoint import Checkpoint, read_json, weights_in
 from fastprompt.pretrained.geometry import geometry
-from fastprompt.saving.files import as_json
+from fastprompt.saving.files import as_json, same_folder
 from fastprompt.saving.prompt_file import SavedPrompt, describe
 
 from safetensors.numpy import save
@@ -99,7 +99,9 @@ def _check_backbone(settings: dict[str, Any], checkpoint: Checkpoint, path: Path
     heads = sizes.heads_kv if settings["peft_type"] in _DEEP else sizes.heads
     check_sizes(settings, {"num_layers": sizes.layers, "num_attention_heads": heads}, checkpoint, path)
     named = settings.get("base_model_name_or_path")
-    if named and weights_in(Path(named)) and Checkpoint(named).fingerprint != checkpoint.fingerprint:
+    if not named or not weights_in(Path(named)) or same_folder(named, checkpoint.directory):
+        return
+    if Checkpoint(named).fingerprint != checkpoint.fingerprint:
         raise CheckpointError(f"{path} is for {named}, whose weights are not {checkpoint.name}'s: another backbone.")
 
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import fastprompt as fp
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import ops
 from fastprompt.pretrained.families import FAMILIES
+from fastprompt.pretrained.tensor_files import SafetensorsFile
 from fastprompt.saving.prompt_file import read_prompt
 
 import numpy
@@ -66,6 +68,19 @@ def test_peft_gives_the_same_logits_to_what_is_exported(adapters, tmp_path, run_
     run_python("torch", SCRIPT, "read", *(tmp_path / name for name in NAMES))
     for name in NAMES:
         close(numpy.load(tmp_path / name / "logits.npy"), numpy.load(adapters[name] / "found.npz")["logits"])
+
+
+@pytest.mark.once
+def test_a_backbone_is_read_once_for_its_fingerprint(adapters, tmp_path, monkeypatch):
+    read, counts = SafetensorsFile.read, Counter()
+
+    def counting(self, name):
+        counts[name] += 1
+        return read(self, name)
+
+    monkeypatch.setattr(SafetensorsFile, "read", counting)
+    imported(adapters, "bert-prefix-tokens", tmp_path / "prompt")
+    assert counts["embeddings.word_embeddings.weight"] == 1
 
 
 @pytest.mark.once

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import weakref
+from collections import Counter
 
 import fastprompt as fp
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.errors import CheckpointError
 from fastprompt.framework import ops
 from fastprompt.pretrained.checkpoint import Checkpoint
+from fastprompt.pretrained.tensor_files import SafetensorsFile
 
 import numpy
 import pytest
@@ -32,6 +35,23 @@ def test_sharded_and_single_files_give_the_same_model_and_fingerprint(tiny):
     assert (sharded / "model.safetensors.index.json").exists()
     assert Checkpoint(single).fingerprint == Checkpoint(sharded).fingerprint
     assert (hidden(single) == hidden(sharded)).all()
+
+
+def test_weights_are_read_once_and_a_tensor_at_a_time(tiny, monkeypatch):
+    read, counts, arrays, held = SafetensorsFile.read, Counter(), [], []
+
+    def counting(self, name):
+        counts[name] += 1
+        held.append(sum(array() is not None for array in arrays))  # of those that were read before
+        made = read(self, name)
+        arrays.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(SafetensorsFile, "read", counting)
+    load_backbone(Checkpoint(tiny["bert"]), portable=True)
+    assert len(counts) > 30
+    assert set(counts.values()) == {1}
+    assert max(held) <= 1
 
 
 def test_a_task_head_changes_neither_weights_nor_fingerprint(copy):

@@ -10,6 +10,8 @@ from fastprompt.pretrained.family import Family, Heads
 
 import pytest
 
+from check_sizes import SIZES
+
 pytestmark = pytest.mark.once
 
 
@@ -22,6 +24,10 @@ def test_a_record_names_heads_and_a_module_that_exist(name):
             assert getattr(family.heads, task) in HEADS
     if family.portable is not None:
         assert importlib.util.find_spec(f"fastprompt.backbones.{family.portable}") is not None
+
+
+def test_every_portable_family_has_a_base_size_to_be_checked_at():
+    assert {name for name, family in FAMILIES.items() if family.portable} <= set(SIZES)
 
 
 def test_no_head_is_without_a_family():
