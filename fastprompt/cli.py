@@ -237,9 +237,9 @@ _COMMANDS = {
         lambda arguments, results: _tasks_module().main(results),
     ),
     "doctor": _Command(
-        "what is installed, and what works here",
-        lambda parser: None,
-        lambda arguments, results: _doctor_module().main(results),
+        "what is installed and works here; with --run, why a run did not learn",
+        lambda parser: _doctor_module().add_arguments(parser),
+        lambda arguments, results: _doctor_module().main(arguments["run"], results),
     ),
 }
 

@@ -1,11 +1,16 @@
-"""The command `fastprompt doctor`: what is installed, what works here, and the fix for what does not."""
+"""The command `fastprompt doctor`: what is installed, what works here, and the fix for what does not; with --run what
+kept a run from learning."""
 
+import argparse
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TextIO
 
+from fastprompt.commands.run_check import findings, read_run
 from fastprompt.framework import BACKENDS, declaration, is_installed
 from fastprompt.launch.subprocesses import environment
 
@@ -16,6 +21,9 @@ PACKAGES = (
     *("fastprompt", "fastNLP", "datasets", "tokenizers", "safetensors", "numpy", "setuptools"),
     *(package for name in BACKENDS for package in declaration(name).packages),
 )
+
+# the processor's flags, as Linux names them -> what they are
+_BF16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}
 
 # Runs in a process of its own for each framework: one gradient step on tensors of its driver, and what the device has.
 _PROBE = """
@@ -72,13 +80,67 @@ def probe(name: str, timeout: float = 600) -> dict[str, str]:
     return {"state": f"works ({found['version']}; {', '.join(features)})", "fix": fix}
 
 
-def main(results: TextIO) -> int:
-    """Status 1 where no framework works."""
-    console = Console(file=results, markup=False, highlight=False)
+def machine(processor: str, memory: str, group: str) -> dict[str, str]:
+    """What the machine has: its cores, its memory, and the processor's instructions for bfloat16.
+
+    Args:
+        processor, memory: what Linux's /proc/cpuinfo and /proc/meminfo hold; "" where there are none.
+        group: what /sys/fs/cgroup/memory.max holds, the container's limit in bytes; "" or "max" where there is none.
+    """
+    flags = next((line.split() for line in processor.splitlines() if line.startswith("flags")), [])
+    sizes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in memory.splitlines())}
+    unknown = "not known on this system"
+    found = {"CPU cores": str(os.cpu_count() or unknown)}
+    if sizes:
+        found["memory"] = f"{sizes['MemTotal'] / 2**20:.1f} GiB, {sizes['MemAvailable'] / 2**20:.1f} GiB of it free"
+    else:
+        found["memory"] = unknown
+    if group.strip().isdecimal():
+        found["memory"] += f"; this container's limit is {int(group) / 2**30:.1f} GiB"
+    fast = [text for flag, text in _BF16.items() if flag in flags]
+    slow = "none: --bf16 on the CPU halves the backbone's memory and is no faster"
+    found["bfloat16 on the CPU"] = unknown if not flags else ", ".join(fast) or slow
+    return found
+
+
+def _content(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", metavar="DIR", help="a training's --output_dir: say why it did not learn")
+
+
+def main(run: str | None, results: TextIO) -> int:
+    """Status 1 where no framework works, or the run shows a reason why it did not learn."""
+    console = Console(file=results, markup=False, highlight=False, width=None if results.isatty() else 140)
+    return _check_run(run, console) if run is not None else _check_machine(console)
+
+
+def _check_run(folder: str, console: Console) -> int:
+    found = findings(read_run(folder))
+    if not found:
+        console.print(f"{folder}: its files show no reason why it should not have learnt.", soft_wrap=True)
+        return 0
+    table = Table("finding", "what shows it", "fix", show_lines=True)
+    for one in found:
+        table.add_row(one.what, one.evidence, one.fix)
+    console.print(table)
+    return 1
+
+
+def _check_machine(console: Console) -> int:
     packages = Table("package", "version")
     for name, found in package_versions().items():
         packages.add_row(name, found or "not installed")
     console.print(packages)
+    here = Table("this machine", "")
+    for row in machine(*map(_content, ("/proc/cpuinfo", "/proc/meminfo", "/sys/fs/cgroup/memory.max"))).items():
+        here.add_row(*row)
+    console.print(here)
     states = Table("framework", "state", "fix")
     probes = {name: probe(name) for name in BACKENDS}
     for name, found in probes.items():

@@ -26,6 +26,8 @@ from fastprompt.saving import prompt_file
 from fastprompt.training.frozen_layers import cache_frozen_layers
 from fastprompt.training.trainer import evaluate
 
+import numpy
+
 
 @dataclass
 class Setup:
@@ -47,10 +49,12 @@ class Loaded:
     Attributes:
         loader: fastNLP's.
         data: what its batches are made of: the examples, or their windows.
+        at_max_length: how many of them fill the longest input, most of which were cut.
     """
 
     loader: Any
     data: Encodable
+    at_max_length: int
 
 
 def load_split(setup: Setup, split: str, label_names: list[str] | None = None) -> TaskData:
@@ -128,10 +132,11 @@ def make_loader(setup: Setup, model: PromptModel, data: TaskData, shuffle: bool 
         model=model,
     )
     reading.print_notes()
+    at_max_length = int((numpy.asarray(loader.parts.rows.lengths) >= reading.max_length).sum())
     if (directory := options.training.cache_frozen_layers) is not None:
         nn.move(model, setup.device)
         loader = cache_frozen_layers(model, loader, directory, limit_gb=options.training.cache_limit)
-    return Loaded(loader, prepared)
+    return Loaded(loader, prepared, at_max_length)
 
 
 def score(setup: Setup, model: PromptModel, loaded: Loaded, output: Path | None = None) -> dict[str, float]:

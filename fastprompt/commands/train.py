@@ -258,6 +258,7 @@ def _fit(setup: Setup, model: PromptModel, plan: _Training) -> dict[str, Any]:
         ) from stop
     metrics: dict[str, Any] = {
         "train_samples": len(plan.data),
+        "train_samples_at_max_length": loaded.at_max_length,
         "steps": steps_taken(trainer),
         "train_seconds": round(log.train_seconds, 3),
         "samples_per_second": round(log.samples_per_second(log.train_seconds), 2),
