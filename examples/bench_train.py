@@ -4,7 +4,7 @@ PEFT trains as its users run it: prefix tuning of 20 positions under transformer
 bf16, three epochs of a slice. Against it stand, each in bf16 with batches of 32:
 
     full depth                  20 positions in every layer; samples a second of one epoch, tokenising left out, as of
-                                PEFT's three epochs
+                                PEFT's three epochs; the head reads the first token, as that of PEFT's model does
     last 2 layers, kept         20 positions in the last 2 layers, what enters them read from a file; of the second
                                 epoch of a slice
     last 2 layers, three epochs the same, from texts to the end of the third epoch: tokenising, making the file and
@@ -70,8 +70,8 @@ def run_fastprompt(model: Any, loader: Any, epochs: int) -> EpochTimes:
 
 def full_depth(options: argparse.Namespace, number: int) -> dict[str, float]:
     """Seconds of an epoch."""
-    config = fp.PTuningV2Config(pre_seq_len=LENGTH)
-    model = fp.PromptForSequenceClassification.from_pretrained(options.model, config, bf16=True)
+    config = fp.PTuningV2Config(pre_seq_len=LENGTH, pooling="first")
+    model = fp.PromptForSequenceClassification.from_pretrained(options.model, config, bf16=True, portable=True)
     tokenizer = fp.load_tokenizer(options.model)
     loader = fp.make_dataloader(slice_of(options, number), tokenizer, batch_size=BATCH, shuffle=True)
     return {"full depth": run_fastprompt(model, loader, 1).seconds(0)}
@@ -79,7 +79,7 @@ def full_depth(options: argparse.Namespace, number: int) -> dict[str, float]:
 
 def last_layers(options: argparse.Namespace, number: int) -> dict[str, float]:
     """Seconds of the second epoch, and of everything from texts to the end of the third."""
-    config = fp.PTuningV2Config(pre_seq_len=LENGTH, prefix_layers="last:2")
+    config = fp.PTuningV2Config(pre_seq_len=LENGTH, prefix_layers="last:2", pooling="first")
     model = fp.PromptForSequenceClassification.from_pretrained(options.model, config, bf16=True, portable=True)
     tokenizer, rows = fp.load_tokenizer(options.model), slice_of(options, number)
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastprompt.backbones.bert import BertEmbeddings, BertSelfAttention
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.portable import PortableBackbone, activation
+from fastprompt.backbones.portable import PortableBackbone, activation, read_of
 from fastprompt.framework import nn
 
 _DEFAULTS = {"hidden_act": "gelu_new", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # not BERT's
@@ -23,9 +23,16 @@ class AlbertAttention(BertSelfAttention):
         self.LayerNorm = nn.LayerNorm(config["hidden_size"], eps=config.get("layer_norm_eps", 1e-12))
         self.output_dropout = nn.Dropout(config["hidden_dropout_prob"])
 
-    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None, cache: LayerCache | None) -> Any:
-        attended = self.dense(super().forward(hidden, mask, prefix, cache))
-        return self.LayerNorm(hidden + self.output_dropout(attended))
+    def forward(
+        self,
+        hidden: Any,
+        mask: Any | None,
+        prefix: tuple[Any, Any] | None,
+        cache: LayerCache | None,
+        read: int | None = None,
+    ) -> Any:
+        attended = self.dense(super().forward(hidden, mask, prefix, cache, read))
+        return self.LayerNorm(read_of(hidden, read) + self.output_dropout(attended))
 
 
 class AlbertLayer(nn.Module):
@@ -39,9 +46,15 @@ class AlbertLayer(nn.Module):
         self.full_layer_layer_norm = nn.LayerNorm(hidden, eps=config.get("layer_norm_eps", 1e-12))
 
     def forward(
-        self, hidden: Any, mask: Any | None, key: Any | None, value: Any | None, cache: LayerCache | None = None
+        self,
+        hidden: Any,
+        mask: Any | None,
+        key: Any | None,
+        value: Any | None,
+        cache: LayerCache | None = None,
+        read: int | None = None,
     ) -> Any:
-        attended = self.attention(hidden, mask, None if key is None else (key, value), cache)
+        attended = self.attention(hidden, mask, None if key is None else (key, value), cache, read)
         return self.full_layer_layer_norm(self.ffn_output(self.activation(self.ffn(attended))) + attended)
 
 
@@ -60,6 +73,8 @@ class AlbertTransformer(nn.Module):
 
 
 class Backbone(PortableBackbone):
+    reads_one = True
+
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
         config = {**_DEFAULTS, **config}

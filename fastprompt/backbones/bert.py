@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.portable import PortableBackbone, activation, attend, split_heads
+from fastprompt.backbones.portable import PortableBackbone, activation, attend, read_of, split_heads
 from fastprompt.framework import nn
 from fastprompt.pretrained.families import family_of
 from fastprompt.pretrained.geometry import padding_id
@@ -39,8 +39,15 @@ class BertSelfAttention(nn.Module):
         self.key = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, hidden)
 
-    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None, cache: LayerCache | None) -> Any:
-        query = split_heads(self.query(hidden), self.heads)  # (B, heads, T, head_dim)
+    def forward(
+        self,
+        hidden: Any,
+        mask: Any | None,
+        prefix: tuple[Any, Any] | None,
+        cache: LayerCache | None,
+        read: int | None = None,
+    ) -> Any:
+        query = split_heads(self.query(read_of(hidden, read)), self.heads)  # (B, heads, T or 1, head_dim)
         key = split_heads(self.key(hidden), self.heads)
         value = split_heads(self.value(hidden), self.heads)
         return attend(query, key, value, mask, prefix, cache, self.dropout_p, self.training)
@@ -65,8 +72,15 @@ class BertAttention(nn.Module):
         self.self = BertSelfAttention(config)
         self.output = BertOutput(config, config["hidden_size"])
 
-    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None, cache: LayerCache | None) -> Any:
-        return self.output(self.self(hidden, mask, prefix, cache), hidden)
+    def forward(
+        self,
+        hidden: Any,
+        mask: Any | None,
+        prefix: tuple[Any, Any] | None,
+        cache: LayerCache | None,
+        read: int | None,
+    ) -> Any:
+        return self.output(self.self(hidden, mask, prefix, cache, read), read_of(hidden, read))
 
 
 class BertIntermediate(nn.Module):
@@ -87,9 +101,15 @@ class BertLayer(nn.Module):
         self.output = BertOutput(config, config["intermediate_size"])
 
     def forward(
-        self, hidden: Any, mask: Any | None, key: Any | None, value: Any | None, cache: LayerCache | None = None
+        self,
+        hidden: Any,
+        mask: Any | None,
+        key: Any | None,
+        value: Any | None,
+        cache: LayerCache | None = None,
+        read: int | None = None,
     ) -> Any:
-        attended = self.attention(hidden, mask, None if key is None else (key, value), cache)
+        attended = self.attention(hidden, mask, None if key is None else (key, value), cache, read)
         return self.output(self.intermediate(attended), attended)
 
 
@@ -100,6 +120,8 @@ class BertEncoder(nn.Module):
 
 
 class Backbone(PortableBackbone):
+    reads_one = True
+
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
         self.embeddings = self.make_embeddings(config)

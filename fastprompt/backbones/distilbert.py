@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.portable import PortableBackbone, activation, attend, split_heads
+from fastprompt.backbones.portable import PortableBackbone, activation, attend, read_of, split_heads
 from fastprompt.framework import nn
 from fastprompt.pretrained.geometry import padding_id
 
@@ -32,8 +32,15 @@ class SelfAttention(nn.Module):
         self.v_lin = nn.Linear(config["dim"], config["dim"])
         self.out_lin = nn.Linear(config["dim"], config["dim"])
 
-    def forward(self, hidden: Any, mask: Any | None, prefix: tuple[Any, Any] | None, cache: LayerCache | None) -> Any:
-        query = split_heads(self.q_lin(hidden), self.heads)  # (B, heads, T, head_dim)
+    def forward(
+        self,
+        hidden: Any,
+        mask: Any | None,
+        prefix: tuple[Any, Any] | None,
+        cache: LayerCache | None,
+        read: int | None,
+    ) -> Any:
+        query = split_heads(self.q_lin(read_of(hidden, read)), self.heads)  # (B, heads, T or 1, head_dim)
         key = split_heads(self.k_lin(hidden), self.heads)
         value = split_heads(self.v_lin(hidden), self.heads)
         return self.out_lin(attend(query, key, value, mask, prefix, cache, self.dropout_p, self.training))
@@ -60,10 +67,16 @@ class TransformerBlock(nn.Module):
         self.output_layer_norm = nn.LayerNorm(config["dim"], eps=_EPS)
 
     def forward(
-        self, hidden: Any, mask: Any | None, key: Any | None, value: Any | None, cache: LayerCache | None = None
+        self,
+        hidden: Any,
+        mask: Any | None,
+        key: Any | None,
+        value: Any | None,
+        cache: LayerCache | None = None,
+        read: int | None = None,
     ) -> Any:
-        attended = self.attention(hidden, mask, None if key is None else (key, value), cache)
-        attended = self.sa_layer_norm(attended + hidden)
+        attended = self.attention(hidden, mask, None if key is None else (key, value), cache, read)
+        attended = self.sa_layer_norm(attended + read_of(hidden, read))
         return self.output_layer_norm(self.ffn(attended) + attended)
 
 
@@ -74,6 +87,8 @@ class Transformer(nn.Module):
 
 
 class Backbone(PortableBackbone):
+    reads_one = True
+
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
         self.embeddings = Embeddings(config)

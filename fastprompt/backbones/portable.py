@@ -74,6 +74,16 @@ def join_heads(x: Any) -> Any:
     return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, heads * width))
 
 
+def read_of(hidden: Any, read: int | None) -> Any:
+    """Of states (B, T, hidden) the one at a position, (B, 1, hidden); None: all."""
+    if read is None:
+        return hidden
+    batch, length, width = hidden.shape
+    # Rows that lie side by side: of a slice with gaps torch makes one product a row.
+    rows = ops.take_rows(ops.reshape(hidden, (batch * length, width)), list(range(read, batch * length, length)))
+    return ops.reshape(rows, (batch, 1, width))
+
+
 def attend(
     query: Any,
     key: Any,
@@ -142,7 +152,12 @@ class PortableBackbone(nn.Module):
     """A Transformer written in `nn` and `ops`; its parameters bear the names of the stock transformers base model.
 
     A family fills in `embed_inputs` and `layer_modules`, and `blocks` where its layers read more than their prefix.
+
+    Attributes:
+        reads_one: whether a layer takes read=, the one position whose output is asked of it.
     """
+
+    reads_one = False
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -155,6 +170,11 @@ class PortableBackbone(nn.Module):
     def prefix_shape(self) -> tuple[int, int, int]:
         """(layers, heads_kv, head_dim)"""
         return self.geometry.layers, self.geometry.heads_kv, self.geometry.head_dim
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether its training draws masks, as far as its configuration says."""
+        return any(self.config.get(name) for name in (*self.family.hidden_dropout, *self.family.attention_dropout))
 
     @property
     def takes_token_types(self) -> bool:
@@ -221,6 +241,7 @@ class PortableBackbone(nn.Module):
         output_hidden_states: bool = False,
         cache: KeyValueCache | None = None,
         frozen_states: Any = None,
+        read: int | None = None,
     ) -> list[Any]:
         """Hidden states, each (B, T, hidden), the last layer's last.
 
@@ -234,16 +255,18 @@ class PortableBackbone(nn.Module):
                 added. With it the attention mask is of both, (B, cached + T), and position_ids are given.
             frozen_states: what `frozen_states` gave for this input and the first layer that has a prefix, or without a
                 prefix for all: the layers before it are not run, and have no states in the list.
+            read: the one position that is asked of the last layer, whose states are then (B, 1, hidden): there the rest
+                of it, but for keys and values, is not computed. Where `reads_one`.
         """
         inputs = self._inputs(input_ids, attention_mask, position_ids, inputs_embeds, prefix, cache, frozen_states)
         if frozen_states is None:
             hidden = self.embed_inputs(inputs.inputs_embeds, token_type_ids, inputs.position_ids)
-            states = self._run(hidden, inputs, range(self.geometry.layers), output_hidden_states)
+            states = self._run(hidden, inputs, range(self.geometry.layers), output_hidden_states, read)
         elif prefix is None:
-            return [inputs.inputs_embeds]
+            return [read_of(inputs.inputs_embeds, read)]
         else:
             layers = range(prefix.first_layer, self.geometry.layers)
-            states = self._run(inputs.inputs_embeds, inputs, layers, output_hidden_states)
+            states = self._run(inputs.inputs_embeds, inputs, layers, output_hidden_states, read)
         states[-1] = self.finish(states[-1])
         return states if output_hidden_states else states[-1:]
 
@@ -290,8 +313,10 @@ class PortableBackbone(nn.Module):
             attention_mask = ops.ones(inputs_embeds.shape[:2], like=inputs_embeds)
         return PassInputs(inputs_embeds, position_ids, attention_mask, prefix, cache)
 
-    def _run(self, hidden: Any, inputs: PassInputs, layers: range, all_states: bool) -> list[Any]:
-        """The states after these layers, and before them where all are asked for."""
+    def _run(
+        self, hidden: Any, inputs: PassInputs, layers: range, all_states: bool, read: int | None = None
+    ) -> list[Any]:
+        """The states after these layers, and before them where all are asked for; after the last at `read` alone."""
         prefix, cache, batch = inputs.prefix, inputs.cache, hidden.shape[0]
         prefixed = [prefix is not None and prefix.stands_in(index) for index in layers]
         # All before the first layer, which adds to the cache.
@@ -303,6 +328,8 @@ class PortableBackbone(nn.Module):
             pair = prefix.layer(index, batch) if own else (None, None)
             block_inputs = (states[-1], masks[own], *pair)
             block = blocks[index] if cache is None else partial(blocks[index], cache=cache.layers[index])
+            if read is not None and index == layers[-1]:
+                block = partial(block, read=read)
             has_gradient = prefix is None or index >= prefix.first_layer
             made = nn.checkpoint(block, *block_inputs) if recompute and has_gradient else block(*block_inputs)
             states = [*states, made] if all_states else [made]

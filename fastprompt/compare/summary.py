@@ -57,9 +57,23 @@ def report(comparison: Comparison, runs: list[Run], parity: list[dict[str, Any]]
         "summary": list(_summaries(finished, [*scores, "loss", *COSTS])),
         "loss_differences": list(_loss_differences(finished, comparison.backends[0])),
         # With dropout each framework draws masks of its own, and the curves are not expected to agree.
-        "loss_budget": LOSSES if model.hidden_dropout_prob == model.attention_probs_dropout_prob == 0 else None,
+        "loss_budget": LOSSES if _without_dropout(comparison) else None,
         "parity": parity,
     }
+
+
+def _without_dropout(comparison: Comparison) -> bool:
+    """Whether no training draws a mask; beside a frozen backbone none does unless a rate is given."""
+    for method, options in comparison.options_by_method.items():
+        given = TrainOptions(**options, method=method)
+        config, rates = (
+            given.method.config(),
+            (given.model.hidden_dropout_prob, given.model.attention_probs_dropout_prob),
+        )
+        own = any(getattr(config, name, 0.0) for name in ("prefix_dropout", "encoder_dropout"))
+        if any(rates) or (config.tunes_backbone and None in rates) or (own and rates[0] is None):
+            return False
+    return True
 
 
 def _summaries(finished: list[Run], names: Iterable[str]) -> Iterable[dict[str, Any]]:

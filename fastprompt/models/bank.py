@@ -11,6 +11,7 @@ from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import nn, ops, runtime
 from fastprompt.models.base import PromptModel
 from fastprompt.models.outputs import ModelOutput, Outputs
+from fastprompt.models.pooling import read_alone
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
 from fastprompt.models.token_classification import PromptForTokenClassification
 from fastprompt.pretrained.checkpoint import Checkpoint
@@ -164,7 +165,9 @@ class PromptBank(nn.Module):
                 if layers and isinstance(self.backbone, PortableBackbone):
                     part["frozen_states"] = ops.take_rows(shared.before(layers[0], model), rows)
                 parts.append(part)
-            last = self.backbone(**_merge(parts, self.backbone))[-1]
+            alone = [read_alone(model) for model in models]
+            together = alone[0] if all(one == alone[0] for one in alone) else {}
+            last = self.backbone(**_merge(parts, self.backbone), **together)[-1]
             start = 0
             for (name, rows), model, part in zip(names.items(), models, parts, strict=True):
                 mask = part["attention_mask"]

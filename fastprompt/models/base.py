@@ -21,9 +21,9 @@ from fastprompt.models.head_values import initialise_head
 from fastprompt.models.heads import make_head
 from fastprompt.models.indices import check_batch, check_indices
 from fastprompt.models.outputs import Outputs, label_names_of
-from fastprompt.models.pooling import pool
+from fastprompt.models.pooling import pool, read_alone
 from fastprompt.models.precision import Precision
-from fastprompt.models.requirements import check_positions, resolve_config
+from fastprompt.models.requirements import check_positions, dropout_rates, resolve_config
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.saving import prompt_file
@@ -132,7 +132,7 @@ class PromptModel(nn.Module):
             portable: on torch, take the portable definition instead of the stock transformers model.
             hidden_dropout_prob: dropout of hidden states, prefix and head. None: 0 where the backbone is frozen, for
                 there it only adds noise to the prompt's gradient, else the checkpoint's rates.
-            attention_probs_dropout_prob: replaces the checkpoint's rate for attention probabilities.
+            attention_probs_dropout_prob: dropout of attention probabilities. None: likewise.
             init_prompt: a saved prompt that a new one starts with: see `fastprompt.models.starts`.
 
         Raises:
@@ -164,15 +164,9 @@ class PromptModel(nn.Module):
         start = None if init_prompt is None else starts.read_start(init_prompt, config, checkpoint)
         if hidden_dropout_prob is not None:
             config = config.with_dropout(hidden_dropout_prob)
-        elif not config.tunes_backbone:
-            hidden_dropout_prob = 0.0
         outputs = cls.describe_outputs(num_labels, label_names, problem_type)
-        loaded = load_backbone(
-            checkpoint,
-            portable=portable,
-            hidden_dropout_prob=hidden_dropout_prob,
-            attention_probs_dropout_prob=attention_probs_dropout_prob,
-        )
+        rates = dropout_rates(config, checkpoint, hidden_dropout_prob, attention_probs_dropout_prob)
+        loaded = load_backbone(checkpoint, portable=portable, **rates)
         if gradient_checkpointing:
             loaded.gradient_checkpointing = True
         model = cls(checkpoint, loaded, config, outputs, seed=seed, collapsed=saved is not None and saved.collapsed)
@@ -228,7 +222,8 @@ class PromptModel(nn.Module):
         Returns what the head reads, as `pool` gives it, and the hidden states of prompt and tokens.
         """
         called = self.backbone_inputs(input_ids, attention_mask, token_type_ids, pseudo_tokens, frozen_states)
-        states = self.backbone(**called, output_hidden_states=output_hidden_states)
+        alone = {} if output_hidden_states else read_alone(self)
+        states = self.backbone(**called, **alone, output_hidden_states=output_hidden_states)
         return self.pool(states[-1], called["attention_mask"]), states
 
     def backbone_inputs(self, *given: Any, **named: Any) -> dict[str, Any]:

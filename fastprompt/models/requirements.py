@@ -45,6 +45,16 @@ def _check_direction(kind: type[Task], checkpoint: Checkpoint) -> None:
         raise ConfigError(f"{named} is {what} language model, which {kind.task} does not go with; {fix}.")
 
 
+def dropout_rates(
+    config: MethodConfig, checkpoint: Checkpoint, hidden: float | None, attention: float | None
+) -> dict[str, float | None]:
+    """The rates to load a backbone with: a frozen one has none that is not asked for, None: the checkpoint's."""
+    if not config.tunes_backbone:
+        hidden = 0.0 if hidden is None else hidden
+        attention = 0.0 if attention is None and checkpoint.family.attention_dropout else attention
+    return {"hidden_dropout_prob": hidden, "attention_probs_dropout_prob": attention}
+
+
 def check_positions(config: MethodConfig, backbone: Any) -> None:
     """Raises: ConfigError: the prompt leaves no room for a text in the backbone's positions."""
     limit, length = backbone.geometry.max_positions, config.positions_taken or config.num_pseudo

@@ -54,7 +54,7 @@ class ModelOptions:
         None, "dropout of hidden states, prefix, head; default: 0 beside a frozen backbone", needs=_TRAINING
     )
     attention_probs_dropout_prob: float | None = option(
-        None, "dropout of attention; default: the checkpoint's", needs=_TRAINING
+        None, "dropout of attention probabilities; default: 0 beside a frozen backbone", needs=_TRAINING
     )
 
     @property
