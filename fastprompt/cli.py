@@ -1,5 +1,4 @@
-"""The command `fastprompt`: train, evaluate, predict, parity, compare, convert, show, tasks, doctor. This is its parser
-alone.
+"""The command `fastprompt`, whose commands _COMMANDS lists. This is its parser alone.
 
 Results alone go to standard output; what frameworks print on it is sent to standard error. The framework is chosen
 before a command's module, which imports it, is imported.
@@ -167,6 +166,12 @@ def _compare_module() -> ModuleType:
     return commands
 
 
+def _search_module() -> ModuleType:
+    from fastprompt.compare import search_command
+
+    return search_command
+
+
 def _convert_module() -> ModuleType:
     from fastprompt.commands import convert
 
@@ -220,6 +225,11 @@ _COMMANDS = {
         "train under every framework and report",
         lambda parser: _compare_module().add_compare_arguments(parser),
         lambda arguments, results: _compare_module().run_compare(arguments, results),
+    ),
+    "search": _Command(
+        "try options on training data set apart, and write the best as a file for --config",
+        lambda parser: _search_module().add_search_arguments(parser),
+        lambda arguments, results: _search_module().run_search(arguments, results),
     ),
     "convert": _Command(
         "a prompt from another tool's form, or to it",

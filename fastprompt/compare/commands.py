@@ -5,12 +5,12 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from fastprompt.compare import parity, summary
 from fastprompt.compare.runs import Comparison, Run, run_all
+from fastprompt.compare.terminal import make_console, plus_minus, show_progress
 from fastprompt.errors import ConfigError, FastpromptError
 from fastprompt.framework import BACKENDS, frameworks_with, is_installed
 from fastprompt.methods.registry import METHODS
@@ -22,7 +22,6 @@ from fastprompt.saving.files import write_whole
 from fastprompt.saving.run_folder import make_run_folder
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 REPORT_FILE = "report.json"
@@ -72,20 +71,15 @@ def run_parity(arguments: dict[str, Any], results: TextIO) -> int:
         options.model.seed,
     )
     make_run_folder(output, (parity.REPORT_FILE,), options.run.overwrite_output_dir)
-    with _progress("parity", len(backends) + 1) as progress:
+    with show_progress("parity", len(backends) + 1) as progress:
         found = parity.run_parity(request, progress)
     path = parity.write_report({"command": command, **found}, output)
-    console = _console(results)
+    console = make_console(results)
     console.print(parity.table(found))
     for line in parity.verdicts(found):
         console.print(line, soft_wrap=True)
     console.print(f"report: {path}", soft_wrap=True)
     return 0 if found["holds"] else 1
-
-
-def _console(results: TextIO) -> Console:
-    """On a terminal as wide as it is; elsewhere wide enough for a whole table."""
-    return Console(file=results, markup=False, highlight=False, width=None if results.isatty() else 140)
 
 
 # -- compare ---------------------------------------------------------------------------------------------------------
@@ -104,16 +98,16 @@ def run_compare(arguments: dict[str, Any], results: TextIO) -> int:
 
     comparison.prepare()
     runs = comparison.runs()
-    with _progress("compare", len(runs)) as progress:
+    with show_progress("compare", len(runs)) as progress:
         for run in run_all(runs, lambda run, line: progress(f"{run.name}: {line}", advance=line == "starting")):
             if run.state == "failed":
                 print(f"fastprompt: {run.name}: {run.reason}", file=sys.stderr)
-    with _progress("parity", len(comparison.methods)) as progress:
+    with show_progress("parity", len(comparison.methods)) as progress:
         parities = list(_parities(comparison, runs, progress))
     report = summary.report(comparison, runs, parities, command)
     write_whole({output / REPORT_FILE: (json.dumps(report, ensure_ascii=False) + "\n").encode()})
     page = write_report(report, output)
-    _show(report, _console(results), page)
+    _show(report, make_console(results), page)
     return 1 if any(run.state == "failed" for run in runs) else 0
 
 
@@ -158,8 +152,8 @@ def _show(report: dict[str, Any], console: Console, page: Path) -> None:
     forms = dict(zip(summary.COSTS, (".0f", ".2f", ".1f", ".0f"), strict=True))
     for row in report["summary"]:
         values = row["values"]
-        cells = [_plus_minus(values.get(name), ".3f") for name in scores]
-        cells += [_plus_minus(values[name], form) for name, form in forms.items()]
+        cells = [plus_minus(values.get(name), ".3f") for name in scores]
+        cells += [plus_minus(values[name], form) for name, form in forms.items()]
         table.add_row(row["method"], row["backend"], *cells, f"{row['trainable_parameters']:,}")
     console.print(table)
     if report["loss_budget"] is None:
@@ -179,39 +173,3 @@ def _show(report: dict[str, Any], console: Console, page: Path) -> None:
                 f"failed: {run['backend']} {run['method']} seed {run['seed']}: {run['reason']}", soft_wrap=True
             )
     console.print(f"report: {page}", soft_wrap=True)
-
-
-def _plus_minus(spread: dict[str, float] | None, form: str) -> str:
-    if spread is None:
-        return "-"
-    shown = format(spread["mean"], form)
-    return shown if spread["deviation"] is None else f"{shown} ± {spread['deviation']:{form}}"
-
-
-@contextmanager
-def _progress(name: str, total: int) -> Iterator[Callable[..., None]]:
-    """Yields progress(line, advance=True), which shows what is going on: a bar on a terminal, lines elsewhere."""
-    begun = 0
-    if not sys.stderr.isatty():
-
-        def progress(line: str, advance: bool = True) -> None:
-            nonlocal begun
-            begun += advance
-            if advance:
-                print(f"{name} {begun}/{total}: {line}", file=sys.stderr, flush=True)
-
-        yield progress
-        return
-    columns = (
-        *(TextColumn(name), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeElapsedColumn()),
-        TextColumn("{task.description}", markup=False),
-    )
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task("", total=total)
-
-        def progress(line: str, advance: bool = True) -> None:
-            nonlocal begun
-            begun += advance
-            bar.update(task, description=line, completed=begun - 1)
-
-        yield progress

@@ -183,12 +183,19 @@ def _read_yaml(path: Path, names: list[str] | None) -> dict[str, Any]:
             raise ConfigError(f"{path}: there is no option {name!r}.")
         if names is not None and name not in names:
             raise ConfigError(f"{path}: this command has no option {name!r}; leave it out.")
-        content[name] = _converted(path, OPTIONS[name], value)
+        content[name] = convert(path, OPTIONS[name], value)
     return content
 
 
-def _converted(path: Path, item: Option, value: Any) -> Any:
-    """A YAML value as its option's type: 1e-2 is text to YAML, 1 may stand for 1.0."""
+def convert(where: Path | str, item: Option, value: Any) -> Any:
+    """A value as its option's type: 1e-2 is text to YAML, 1 may stand for 1.0.
+
+    Args:
+        where: what brings it, as a message begins.
+
+    Raises:
+        ConfigError: it is of another type, or none of the option's choices.
+    """
     kind = item.kind
     if kind is tuple:
         value = value.split() if isinstance(value, str) else list(value or ()) or None
@@ -200,7 +207,7 @@ def _converted(path: Path, item: Option, value: Any) -> Any:
         except (TypeError, ValueError):
             result = None
         if result is None or (kind is int and result != float(value)):
-            raise ConfigError(f"{path}: {item.name} is {value!r}; it must be of type {kind.__name__}.")
+            raise ConfigError(f"{where}: {item.name} is {value!r}; it must be of type {kind.__name__}.")
     if item.choices and result is not None and result not in item.choices:
-        raise ConfigError(f"{path}: {item.name} is {value!r}; it is one of {', '.join(item.choices)}.")
+        raise ConfigError(f"{where}: {item.name} is {value!r}; it is one of {', '.join(item.choices)}.")
     return result
