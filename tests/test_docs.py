@@ -41,7 +41,7 @@ def test_the_python_blocks_run_in_order(run_python, tmp_path):
 def test_the_options_named_in_the_bash_blocks_exist(run_python):
     known = "".join(
         run_python(None, "-m", "fastprompt.cli", command, "--help").stdout
-        for command in ("train", "predict", "parity", "compare", "convert")
+        for command in ("train", "predict", "parity", "compare", "search", "convert")
     )
     for block in blocks("README.md", "bash"):
         for line in block.replace("\\\n", " ").splitlines():
