@@ -5,7 +5,8 @@ tokens' positions; its prompt tuning pools position 0, which is a prompt vector.
 moves positions too, where it counts places and not tokens.
 
 A cartridge is a prefix whose first tokens PEFT does not train; it goes out as prefix tuning, which gives the same
-logits. Of an encoder-decoder PEFT makes twice the vectors of a shallow prompt and reads the first half.
+logits. Of an encoder-decoder PEFT makes twice the vectors of a shallow prompt and reads the first half. A prefix there
+is the decoder's alone: layer i has pair 2 i of keys and values, counted on from the first after the last.
 """
 
 from pathlib import Path
@@ -37,6 +38,7 @@ from fastprompt.pretrained.geometry import geometry
 from fastprompt.saving.files import as_json, same_folder
 from fastprompt.saving.prompt_file import SavedPrompt, describe
 
+import numpy
 from safetensors.numpy import save
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -65,18 +67,22 @@ def read(source: Path, checkpoint: Checkpoint) -> SavedPrompt:
     if task not in TASKS:
         raise CheckpointError(f"{source} is for the task {task}; {', '.join(TASKS)} can be read.")
     task = TASKS[task]
+    decodes = task == "seq2seq_lm"
     parts = settings.get("num_transformer_submodules") or 1
-    if parts != 1 and (task != "seq2seq_lm" or kind in _DEEP):
-        raise CheckpointError(f"{source} has a prefix for an encoder-decoder's decoder, which cannot be read yet.")
+    if parts != 1 + decodes and (kind in _DEEP or not decodes):
+        raise CheckpointError(f"{path} has num_transformer_submodules={parts}, which no prompt for {task} can have.")
     _check_backbone(settings, checkpoint, path)
     path, tensors = read_weights(source, WEIGHTS, PICKLE)
     tensors = {name.removeprefix(_HEAD): array for name, array in tensors.items()}
     length = setting(settings, "num_virtual_tokens", source / CONFIG)
-    config = _config(kind, length, settings, source / CONFIG, pooled=task == "sequence_classification")
+    config = _config(kind, length, settings, source / CONFIG, task)
     if kind in _DEEP:
         sizes = prefix_sizes(checkpoint)
         rows = take(tensors, "prompt_embeddings", (length, 2 * sizes[0] * sizes[1] * sizes[2]), path)
         prompt = from_chunks(rows, *sizes)
+        if decodes:
+            order = _decoder_pairs(checkpoint)
+            prompt = {f"decoder.{name}": array[order] for name, array in prompt.items()}
     else:
         width = geometry(checkpoint.config).embedding_size
         prompt = {"embedding": take(tensors, "prompt_embeddings", (parts * length, width), path)[:length]}
@@ -105,10 +111,26 @@ def _check_backbone(settings: dict[str, Any], checkpoint: Checkpoint, path: Path
         raise CheckpointError(f"{path} is for {named}, whose weights are not {checkpoint.name}'s: another backbone.")
 
 
-def _config(kind: str, length: int, settings: dict[str, Any], path: Path, pooled: bool) -> MethodConfig:
-    pooling = ("first" if kind in _DEEP else "prompt") if pooled else None
+def _decoder_pairs(checkpoint: Checkpoint) -> list[int]:
+    """Which of PEFT's pairs of keys and values each layer of an encoder-decoder's decoder has.
+
+    Raises:
+        CheckpointError: encoder and decoder are of unequal depth, for which PEFT has no prefix.
+    """
+    sizes = geometry(checkpoint.config)
+    if sizes.layers != sizes.decoder_layers:
+        raise CheckpointError(
+            f"{checkpoint.name} has {sizes.layers} layers in its encoder and {sizes.decoder_layers} in its decoder; "
+            f"PEFT has no prefix for it."
+        )
+    return [2 * layer % sizes.layers for layer in range(sizes.layers)]
+
+
+def _config(kind: str, length: int, settings: dict[str, Any], path: Path, task: str) -> MethodConfig:
+    pooling = ("first" if kind in _DEEP else "prompt") if task == "sequence_classification" else None
     if kind in _DEEP:
-        return make_config(PTuningV2Config, path, pre_seq_len=length, shift_positions=True, pooling=pooling)
+        options = {"prefix_parts": ("decoder",)} if task == "seq2seq_lm" else {}
+        return make_config(PTuningV2Config, path, pre_seq_len=length, shift_positions=True, pooling=pooling, **options)
     if kind == PROMPT:
         return make_config(PromptTuningConfig, path, num_virtual_tokens=length, pooling=pooling)
     return make_config(
@@ -138,10 +160,6 @@ def _kind_for(saved: SavedPrompt) -> str:
         raise unsupported(saved, "PEFT", f"prompt for {config.method}")
     if kind == PREFIX and saved.task == "seq2seq_lm" and config.prefix_parts != ("decoder",):
         raise unsupported(saved, "PEFT", f"prefix of {', '.join(config.prefix_parts)}, only of a decoder")
-    if kind == PREFIX and saved.task == "seq2seq_lm":
-        raise CheckpointError(
-            f"{saved.directory} is a prefix of an encoder-decoder, which cannot be written for PEFT yet."
-        )
     if kind == PREFIX and not config.shift_positions:
         raise unsupported(saved, "PEFT", "prefix that leaves the tokens' positions alone (shift_positions=False)")
     pooling = "first" if kind == PREFIX else "prompt"
@@ -150,12 +168,30 @@ def _kind_for(saved: SavedPrompt) -> str:
     return kind
 
 
+def _prefix_rows(saved: SavedPrompt, checkpoint: Checkpoint) -> numpy.ndarray:
+    """A deep prefix as PEFT lays it out, (num_virtual_tokens, 2 * layers * heads_kv * head_dim).
+
+    Raises:
+        CheckpointError: layers of a decoder that have one prefix in PEFT differ.
+    """
+    if not saved.config.prefix_parts:
+        return to_chunks(saved.tensors["key"], saved.tensors["value"])
+    order, pairs = _decoder_pairs(checkpoint), []
+    for name in ("key", "value"):
+        own = saved.tensors[f"decoder.{name}"]
+        pairs.append(numpy.zeros_like(own))  # PEFT reads every other pair where their number is even
+        pairs[-1][order] = own
+        if not numpy.array_equal(pairs[-1][order], own):
+            half = len(order) // 2
+            raise unsupported(saved, "PEFT", f"prefix of its own for a decoder's layer {half}, only that of layer 0")
+    return to_chunks(*pairs)
+
+
 def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
     """The files of an adapter's folder, by name."""
     kind, config, sizes = _kind_for(saved), saved.config, prefix_sizes(checkpoint)
-    rows = to_chunks(saved.tensors["key"], saved.tensors["value"]) if kind == PREFIX else saved.tensors["embedding"]
-    prompt_names = ("key", "value", "embedding")
-    head = {n: x for n, x in saved.tensors.items() if n not in prompt_names and not n.startswith("prompt.")}
+    rows = _prefix_rows(saved, checkpoint) if kind == PREFIX else saved.tensors["embedding"]
+    head = {n: x for n, x in saved.tensors.items() if n not in config.prompt_tensors and not n.startswith("prompt.")}
     if pooler := next((name for name in head if "pooler" in name), None):
         raise unsupported(saved, "PEFT", f"place for a trained pooler ({pooler})")
     if saved.task in _WITH_HEAD:
@@ -169,7 +205,7 @@ def write(saved: SavedPrompt, checkpoint: Checkpoint) -> dict[str, bytes]:
         "base_model_name_or_path": saved.backbone_name,
         "inference_mode": True,
         "num_virtual_tokens": len(rows),
-        "num_transformer_submodules": 1,
+        "num_transformer_submodules": 2 if kind == PREFIX and saved.task == "seq2seq_lm" else 1,
         "num_layers": layers,
         "num_attention_heads": heads,
         "token_dim": heads * head_dim if kind == PREFIX else rows.shape[1],

@@ -236,9 +236,10 @@ class DeepConfig(PromptMethodConfig):
                     f"leave them off."
                 )
             return self._with_layers(checkpoint, {"": geometry(checkpoint.config).layers})
-        if self.shift_positions:
+        if self.shift_positions and self.prefix_parts != ("decoder",):
             raise ConfigError(
-                f"{checkpoint.name} ({checkpoint.model_type}) counts its positions itself; leave shift_positions off."
+                f"{checkpoint.name} ({checkpoint.model_type}) counts its positions itself; leave shift_positions off, "
+                f"which is for a prefix of its decoder alone (prefix_parts)."
             )
         parts, sizes = self.prefix_parts or PREFIX_PARTS, geometry(checkpoint.config)
         config = dataclasses.replace(self, prefix_parts=parts)

@@ -53,7 +53,7 @@ def position_ids(model: Model, inputs: dict[str, Any], input_ids: Any) -> dict[s
     family, shift = model.backbone.family, model.method_config.position_shift
     if family.causal and not family.alibi:
         return {"position_ids": causal_positions(inputs["attention_mask"], shift)}
-    if shift and not family.causal:
+    if shift and not family.causal and not family.encoder_decoder:
         return {"position_ids": positions(model.backbone.config, input_ids, input_ids, shift)}
     return {}
 
@@ -67,4 +67,6 @@ def causal_positions(attention_mask: Any, shift: int) -> Any:
 def max_length(model: Model) -> int | None:
     """The longest input in tokens, beside the prompt; None where the backbone sets no limit."""
     limit = model.backbone.geometry.max_positions
-    return None if limit is None else limit - model.method_config.positions_taken
+    config = model.method_config
+    taken = config.length_before if model.backbone.family.encoder_decoder else config.positions_taken
+    return None if limit is None else limit - taken

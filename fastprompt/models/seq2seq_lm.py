@@ -29,8 +29,8 @@ class PromptForSeq2SeqLM(LanguageModel):
     """A prompt-tuned encoder-decoder; `from_pretrained` makes one.
 
     A deep prefix stands before the keys and values of the parts that its configuration names (`prefix_parts`), and at
-    no position; a shallow prompt stands before the encoder's input. The head is the checkpoint's own, and frozen with
-    the backbone. It runs on torch.
+    no position; one of the decoder alone may take the first positions (`shift_positions`). A shallow prompt stands
+    before the encoder's input. The head is the checkpoint's own, and frozen with the backbone. It runs on torch.
     """
 
     task = "seq2seq_lm"
@@ -97,11 +97,12 @@ class PromptForSeq2SeqLM(LanguageModel):
         return token
 
     def _check_decoder_length(self, length: int) -> None:
-        limit = self.backbone.geometry.max_positions
-        if limit is not None and length > limit:
+        limit, taken = self.backbone.geometry.max_positions, self.method_config.position_shift
+        if limit is not None and length > limit - taken:
+            prefix = f" less the {taken} of its prefix" if taken else ""
             raise ConfigError(
-                f"The answer has {length} tokens, more than the decoder's {limit} positions; shorten it (labels, "
-                f"max_new_tokens)."
+                f"The answer has {length} tokens, more than the decoder's {limit} positions{prefix}; shorten it "
+                f"(labels, max_new_tokens)."
             )
 
     def _start(

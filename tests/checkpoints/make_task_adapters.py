@@ -33,14 +33,15 @@ CASES = [
     ("xlm-roberta", "prompt", "tokens"),
     *(("llama", "cartridge", "text"), ("gemma", "prompt", "text"), ("phi3", "prefix", "text")),
     *(("t5", "prompt", "answers"), ("bart", "ptuning", "answers")),
+    *(("t5", "prefix", "answers"), ("bart", "prefix", "answers"), ("bart", "cartridge", "answers")),
 ]
 SIZES = {"vocab_size": 60, "d_model": 32, "bos_token_id": 2, "eos_token_id": 1, "decoder_start_token_id": 0}
 SEQ2SEQ = {
     "t5": transformers.T5Config(**SIZES, d_kv=8, d_ff=48, num_layers=3, num_heads=4, pad_token_id=0),
     "bart": transformers.BartConfig(
         **{**SIZES, "pad_token_id": 3, "max_position_embeddings": 40, "scale_embedding": True},
-        **{"encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 48},
-        **{"decoder_layers": 3, "decoder_attention_heads": 4, "decoder_ffn_dim": 48},
+        **{"encoder_layers": 4, "encoder_attention_heads": 4, "encoder_ffn_dim": 48},
+        **{"decoder_layers": 4, "decoder_attention_heads": 4, "decoder_ffn_dim": 48},
     ),
 }
 
@@ -92,7 +93,11 @@ def make(out, tiny, causal):
         model.save_pretrained(adapter)
         inputs = batch(task, model.config.pad_token_id)
         arrays = {name: x.numpy() for name, x in inputs.items()}
-        numpy.savez(adapter / "found.npz", logits=logits(model, inputs, task), **arrays)
+        tokens = {}
+        if task == "answers":
+            read = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+            tokens["tokens"] = model.generate(**read, max_new_tokens=6, do_sample=False, num_beams=1).numpy()
+        numpy.savez(adapter / "found.npz", logits=logits(model, inputs, task), **arrays, **tokens)
 
 
 def read(adapters):
@@ -101,7 +106,7 @@ def read(adapters):
         settings = json.loads((adapter / "adapter_config.json").read_text())
         model = peft.PeftModel.from_pretrained(stock(settings["base_model_name_or_path"], task), adapter)
         stored = numpy.load(adapter / "found.npz")
-        inputs = {name: torch.tensor(stored[name]) for name in stored.files if name != "logits"}
+        inputs = {name: torch.tensor(stored[name]) for name in stored.files if name not in ("logits", "tokens")}
         numpy.save(adapter / "logits.npy", logits(model, inputs, task))
 
 

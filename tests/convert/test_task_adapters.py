@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import fastprompt as fp
-from fastprompt.errors import CheckpointError
+from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import ops
 from fastprompt.pretrained.families import FAMILIES
 from fastprompt.pretrained.tensor_files import SafetensorsFile
@@ -23,6 +23,7 @@ NAMES = [
     "xlm-roberta-prompt-tokens",
     *("llama-cartridge-text", "gemma-prompt-text", "phi3-prefix-text"),
     *("t5-prompt-answers", "bart-ptuning-answers"),
+    *("t5-prefix-answers", "bart-prefix-answers", "bart-cartridge-answers"),  # of an odd and an even number of layers
 ]
 HERE = [name for name in NAMES if fp.backend() == "torch" or FAMILIES[name.rsplit("-", 2)[0]].portable]
 
@@ -50,12 +51,16 @@ def test_an_imported_adapter_gives_pefts_logits(adapters, tmp_path, name):
     model = fp.load_prompt_model(imported(adapters, name, tmp_path / "prompt"))
     model.eval()
     stored = numpy.load(adapters[name] / "found.npz")
-    inputs = {key: ops.tensor(stored[key]) for key in stored.files if key != "logits"}
+    inputs = {key: ops.tensor(stored[key]) for key in stored.files if key not in ("logits", "tokens")}
     found, wanted = ops.to_numpy(model(**inputs).logits), stored["logits"]
     if wanted.shape[:2] == stored["attention_mask"].shape:  # a logit of each token
         real = stored["attention_mask"].astype(bool)
         found, wanted = found[real], wanted[real]
     close(found, wanted)
+    if "tokens" in stored.files:  # an encoder-decoder's answers
+        read = (inputs["input_ids"], inputs["attention_mask"])
+        written = model.generate(*read, max_new_tokens=6)
+        assert written.tolist() == stored["tokens"][:, : written.shape[1]].tolist()
 
 
 @pytest.mark.once
@@ -68,6 +73,27 @@ def test_peft_gives_the_same_logits_to_what_is_exported(adapters, tmp_path, run_
     run_python("torch", SCRIPT, "read", *(tmp_path / name for name in NAMES))
     for name in NAMES:
         close(numpy.load(tmp_path / name / "logits.npy"), numpy.load(adapters[name] / "found.npz")["logits"])
+
+
+@pytest.mark.once
+def test_layers_that_share_a_prefix_in_peft_are_refused_where_theirs_differ(adapters, tmp_path):
+    backbone = adapters["backbones"] / "bart"  # of four layers: 0 and 2 have one, and 1 and 3
+    config = fp.PTuningV2Config(pre_seq_len=2, prefix_parts=("decoder",), shift_positions=True)
+    fp.PromptForSeq2SeqLM.from_pretrained(backbone, config).save_pretrained(tmp_path / "prompt")
+    with pytest.raises(CheckpointError, match="no prefix of its own for a decoder's layer 2, only that of layer 0"):
+        fp.export_prompt("peft", tmp_path / "prompt", tmp_path / "adapter")
+
+
+@pytest.mark.once
+def test_only_a_decoders_prefix_takes_positions_of_an_encoder_decoder(adapters, tmp_path):
+    backbone = adapters["backbones"] / "bart"  # it has 40 positions
+    with pytest.raises(ConfigError, match=r"leave shift_positions off, which is for a prefix of its decoder alone"):
+        fp.PromptForSeq2SeqLM.from_pretrained(backbone, fp.PTuningV2Config(pre_seq_len=2, shift_positions=True))
+    config = fp.PTuningV2Config(pre_seq_len=30, prefix_parts=("decoder",), shift_positions=True)
+    model = fp.PromptForSeq2SeqLM.from_pretrained(backbone, config)
+    assert model.max_length == 40  # the encoder's
+    with pytest.raises(ConfigError, match="11 tokens, more than the decoder's 40 positions less the 30 of its prefix"):
+        model(ops.tensor(numpy.full((1, 4), 5)), labels=ops.tensor(numpy.full((1, 11), 5)))
 
 
 @pytest.mark.once

@@ -2,15 +2,19 @@
 
 A prefix enters at three kinds of attention: the encoder's to its text, the decoder's to what it has written, and the
 decoder's to the encoder's states (cross-attention). Each has keys and values of its own. A prefix stands at no
-position: none of BART's are taken, and T5's bias, which says what a distance is worth, is 0 for it.
+position: none of BART's are taken, and T5's bias, which says what a distance is worth, is 0 for it. One of the decoder
+alone may take the first positions, as `past_key_values` do: the tokens' follow, and T5's bias is that of its distances.
 """
+
+from typing import Any
 
 from fastprompt.backbones.prefix import Prefix
 from fastprompt.drivers.torch.stock.backbone import StockBackbone
-from fastprompt.drivers.torch.stock.forward_pass import AttentionCall, ForwardPass, running
+from fastprompt.drivers.torch.stock.forward_pass import AttentionCall, ForwardPass, PrefixSlot, part_of, running
 from fastprompt.errors import CheckpointError
 
 import torch
+from torch import nn
 from transformers import DynamicCache, EncoderDecoderCache, __version__
 
 # part -> queries and keys of its attention in the probing pass, over 2 tokens of the encoder and 3 of the decoder
@@ -25,7 +29,24 @@ class _Cache(EncoderDecoderCache):
         self.encoder_states: torch.Tensor | None = None
 
 
+def _shift_positions(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+    """Before a decoder's learned positions are read: they begin after those that a prefix takes."""
+    part = part_of(module)
+    if part is None or not part.shift:
+        return None
+    return args, {**kwargs, "position_ids": kwargs["position_ids"] + part.shift}
+
+
 class EncoderDecoderBackbone(StockBackbone):
+    gives_prefix_positions = True
+
+    def __init__(self, model: nn.Module, config: dict[str, Any]) -> None:
+        super().__init__(model, config)
+        if not self.family.distances:
+            positions = model.decoder.embed_positions
+            PrefixSlot("decoder", 0).put_on(positions)
+            positions.register_forward_pre_hook(_shift_positions, with_kwargs=True)
+
     def _probe(self) -> dict[str, torch.Tensor]:
         read = super()._probe()
         return {**read, "decoder_input_ids": read["input_ids"].new_ones((1, 3))}
@@ -79,7 +100,7 @@ class EncoderDecoderBackbone(StockBackbone):
         read = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
         if cache is not None and cache.encoder_states is not None:
             read = {"encoder_outputs": (cache.encoder_states,)}
-        with running(ForwardPass(prefix or {})):
+        with running(ForwardPass(prefix or {}, self._biases(prefix or {}, decoder_input_ids, cache))):
             output = self.model(
                 **read,
                 attention_mask=attention_mask,
@@ -91,3 +112,14 @@ class EncoderDecoderBackbone(StockBackbone):
         if cache is not None:
             cache.encoder_states = output.encoder_last_hidden_state
         return [*(output.decoder_hidden_states or ())[:-1], output.last_hidden_state]
+
+    def _biases(
+        self, prefix: dict[str, Prefix], decoder_input_ids: torch.Tensor, cache: _Cache | None
+    ) -> dict[str, torch.Tensor]:
+        """T5's bias of the distances between the tokens (B, T) and a prefix that takes positions: (1, heads, T, P)."""
+        own = prefix.get("decoder")
+        if own is None or not own.has_positions or not self.family.distances:
+            return {}
+        first = self.model.decoder.block[0].layer[0].SelfAttention  # the one that has the table for all layers
+        before = own.length + (0 if cache is None else cache.get_seq_length())
+        return {"decoder": first.compute_bias(decoder_input_ids.shape[1], own.length, past_seen_tokens=before)}

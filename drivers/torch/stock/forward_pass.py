@@ -63,12 +63,14 @@ class LayerPrefix(NamedTuple):
     Attributes:
         mask: (B, P), 1 for what a row sees; None: all is seen.
         has_positions: see `fastprompt.backbones.prefix.Prefix`.
+        bias: what the family's bias of distances is for it, (1, heads, T, P); None: 0.
     """
 
     key: torch.Tensor
     value: torch.Tensor
     mask: torch.Tensor | None = None
     has_positions: bool = False
+    bias: torch.Tensor | None = None
 
     def unseen(self, dtype: torch.dtype) -> torch.Tensor | None:
         """To be added to scores of the prefix, (B, 1, 1, P): `dtype`'s lowest where a row's own has none; None: 0."""
@@ -79,10 +81,14 @@ class LayerPrefix(NamedTuple):
 
 
 class PartPass:
-    """One part's prefix in one forward pass, and the masks that are made for it, once for all layers."""
+    """One part's prefix in one forward pass, and the masks that are made for it, once for all layers.
 
-    def __init__(self, prefix: Prefix) -> None:
-        self._prefix = prefix
+    Args:
+        bias: see `LayerPrefix`.
+    """
+
+    def __init__(self, prefix: Prefix, bias: torch.Tensor | None = None) -> None:
+        self._prefix, self._bias = prefix, bias
         self._calls = 0
         self._widened: dict[int, tuple[torch.Tensor | None, torch.Tensor]] = {}
         self._causal: torch.Tensor | None = None
@@ -94,7 +100,12 @@ class PartPass:
             index = self._calls
             self._calls += 1
         pair = self._prefix.layer(index, batch)
-        return pair and LayerPrefix(*pair, self._prefix.mask, self._prefix.has_positions)
+        return pair and LayerPrefix(*pair, self._prefix.mask, self._prefix.has_positions, self._bias)
+
+    @property
+    def shift(self) -> int:
+        """How many positions the prefix takes before the tokens'."""
+        return self._prefix.length if self._prefix.has_positions else 0
 
     def causal(self, query: torch.Tensor) -> torch.Tensor:
         """Which tokens each of the queries (B, heads, T, head_dim) sees, (B, 1, T, T)."""
@@ -129,10 +140,16 @@ def _widen(mask: torch.Tensor | None, prefix: LayerPrefix, key: torch.Tensor) ->
 
 
 class ForwardPass:
-    """A forward pass with the prefixes of a model's parts, see `PrefixSlot`."""
+    """A forward pass with the prefixes of a model's parts, see `PrefixSlot`.
 
-    def __init__(self, prefixes: Mapping[str, Prefix | None]) -> None:
-        self._parts = {part: PartPass(prefix) for part, prefix in prefixes.items() if prefix is not None}
+    Args:
+        biases: of parts whose prefix stands at a distance, see `LayerPrefix`.
+    """
+
+    def __init__(self, prefixes: Mapping[str, Prefix | None], biases: Mapping[str, torch.Tensor] | None = None) -> None:
+        self._parts = {
+            part: PartPass(prefix, (biases or {}).get(part)) for part, prefix in prefixes.items() if prefix is not None
+        }
 
     def part_of(self, module: nn.Module) -> PartPass | None:
         slot = PrefixSlot.of(module)

@@ -11,7 +11,6 @@ from fastprompt.drivers.torch.attention import plain_attention, plain_is_faster
 from fastprompt.drivers.torch.stock.forward_pass import AttentionCall, part_of, recording
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -35,8 +34,10 @@ def prefix_attention(
             # Left to is_causal, the corner of a mask that is wider than high would be the wrong one.
             attention_mask = part.causal(query)
         attention_mask = part.widened(attention_mask, prefix, key)
-        if options.get("position_bias") is not None:  # T5's, of distances: a prefix has none
-            options["position_bias"] = F.pad(options["position_bias"], (prefix.key.shape[2], 0))
+        if (bias := options.get("position_bias")) is not None:  # T5's, of distances
+            before = bias.new_zeros(1) if prefix.bias is None else prefix.bias
+            before = before.expand(*bias.shape[:3], prefix.key.shape[2])
+            options["position_bias"] = torch.cat([before, bias], dim=-1)
         key = torch.cat([prefix.key.to(key.dtype), key], dim=2)
         value = torch.cat([prefix.value.to(value.dtype), value], dim=2)
     causal = attention_mask is None and _is_causal(module, options) and query.shape[2] > 1
