@@ -177,6 +177,35 @@ def linear(x: Var, weight: Var, bias: Var | None = None) -> Var:
     return y.reshape((*tuple(x.shape)[:-1], weight.shape[0]))
 
 
+class _ByHead(jittor.Function):
+    """x weight^T for every head, by oneDNN; jittor's own product of more than two axes is a plain loop."""
+
+    def execute(self, x: Var, weight: Var) -> Var:
+        self.x, self.weight = x, weight  # (heads, N, in), (heads, out, in)
+        return self._each(kernels.LINEAR, (x.shape[1], weight.shape[1]), x, weight)
+
+    def grad(self, d_out: Var) -> tuple[Var, Var]:
+        return (
+            self._each(kernels.LINEAR_GRAD_X, tuple(self.x.shape)[1:], d_out, self.weight),
+            self._each(kernels.LINEAR_GRAD_W, tuple(self.weight.shape)[1:], d_out, self.x),
+        )
+
+    @staticmethod
+    def _each(kernel: str, shape: tuple[int, int], first: Var, second: Var) -> Var:
+        """(heads, *shape): what the kernel makes of every head's share of both."""
+        heads = range(first.shape[0])
+        return jittor.stack([kernels.run(kernel, [shape], [first[head], second[head]]) for head in heads])
+
+
+def linear_by_head(x: Var, weight: Var) -> Var:
+    """x weight^T head by head, (B, heads, T, N), for x (B, heads, T, D) and weight (heads, N, D)."""
+    batch, heads, length, width = x.shape
+    if not kernels.usable(x, weight):
+        return jittor.matmul(x, weight.transpose((0, 2, 1)).reshape((1, heads, width, weight.shape[1])))
+    rows = x.transpose((1, 0, 2, 3)).reshape((heads, batch * length, width))
+    return _ByHead()(rows, weight).reshape((heads, batch, length, weight.shape[1])).transpose((1, 0, 2, 3))
+
+
 def _dropout_data(p: float) -> dict[str, float]:
     """A kernel's dropout; its seeds come from NumPy's generator, which whatever seeds jittor seeds too."""
     seeds = numpy.random.randint(2**31, size=2) if p > 0 else (0, 0)

@@ -120,6 +120,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y + (repeat_rows(bias, y.shape[:-1]) if on_cpu(y) else bias)
 
 
+def linear_by_head(x: Tensor, weight: Tensor) -> Tensor:
+    """x weight^T head by head, (B, heads, T, N), for x (B, heads, T, D) and weight (heads, N, D)."""
+    return paddle.matmul(x, weight.unsqueeze(0), transpose_y=True)  # of unequal ranks the gradient fails (3.3.1)
+
+
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     if p == 0 or not training:
         return x

@@ -106,6 +106,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
+def linear_by_head(x: Tensor, weight: Tensor) -> Tensor:
+    """x weight^T head by head, (B, heads, T, N), for x (B, heads, T, D) and weight (heads, N, D)."""
+    return torch.matmul(x, weight.transpose(-1, -2))
+
+
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     return F.dropout(x, p, training)
 

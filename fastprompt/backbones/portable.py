@@ -9,7 +9,7 @@ from fastprompt.backbones.prefix import Prefix
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import nn, ops
 from fastprompt.pretrained.families import family_of
-from fastprompt.pretrained.geometry import geometry, padding_id
+from fastprompt.pretrained.geometry import geometry, padding_id, reads_token_types
 
 import numpy
 
@@ -178,7 +178,7 @@ class PortableBackbone(nn.Module):
 
     @property
     def takes_token_types(self) -> bool:
-        return self.family.token_types
+        return reads_token_types(self.config)
 
     def stock_parameters(self) -> dict[str, Any]:
         """Parameters by their names in the stock base model."""
@@ -191,6 +191,10 @@ class PortableBackbone(nn.Module):
     def embed_inputs(self, inputs_embeds: Any, token_type_ids: Any | None, position_ids: Any) -> Any:
         """Word embeddings (B, T, embedding_size) -> the first layer's input (B, T, hidden)."""
         raise NotImplementedError
+
+    def first_states(self, inputs: PassInputs, token_type_ids: Any | None) -> Any:
+        """What enters the first layer, (B, T, hidden)."""
+        return self.embed_inputs(inputs.inputs_embeds, token_type_ids, inputs.position_ids)
 
     def layer_modules(self) -> list[Any]:
         """The module of every layer in order; one that stands for several comes several times."""
@@ -260,7 +264,7 @@ class PortableBackbone(nn.Module):
         """
         inputs = self._inputs(input_ids, attention_mask, position_ids, inputs_embeds, prefix, cache, frozen_states)
         if frozen_states is None:
-            hidden = self.embed_inputs(inputs.inputs_embeds, token_type_ids, inputs.position_ids)
+            hidden = self.first_states(inputs, token_type_ids)
             states = self._run(hidden, inputs, range(self.geometry.layers), output_hidden_states, read)
         elif prefix is None:
             return [read_of(inputs.inputs_embeds, read)]
@@ -288,7 +292,7 @@ class PortableBackbone(nn.Module):
         start, hidden = before or (0, None)
         inputs = self._inputs(input_ids, attention_mask, position_ids, frozen_states=hidden)
         if hidden is None:
-            hidden = self.embed_inputs(inputs.inputs_embeds, token_type_ids, inputs.position_ids)
+            hidden = self.first_states(inputs, token_type_ids)
         hidden = self._run(hidden, inputs, range(start, layer), False)[-1]
         return hidden if layer < self.geometry.layers else self.finish(hidden)
 

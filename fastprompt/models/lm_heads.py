@@ -128,7 +128,14 @@ def make_lm_head(checkpoint: Checkpoint, backbone: Any) -> "MaskedLMHead | Vocab
             f"{checkpoint.name} has a decoder that is not tied to its word embeddings (tie_word_embeddings), "
             f"which masked language models here need."
         )
+    if layout.newer is not None and (checkpoint.config.get("legacy") is False or _holds(checkpoint, layout.newer)):
+        layout = layout.newer
     return MaskedLMHead(layout, checkpoint.config, sizes.hidden_size, sizes.embedding_size)
+
+
+def _holds(checkpoint: Checkpoint, layout: MaskedLMLayout) -> bool:
+    """Whether a checkpoint has a masked language model's head in this layout."""
+    return bool(checkpoint.tensors(only={f"head:{layout.dense}.weight"}))
 
 
 def _make_vocabulary_head(checkpoint: Checkpoint, backbone: Any) -> VocabularyHead:

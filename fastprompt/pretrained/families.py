@@ -33,6 +33,16 @@ _ROBERTA = Family(
 _DEBERTA = Family(
     "deberta",
     heads=Heads("DebertaHead", multiple_choice="DebertaHead"),
+    masked_lm=replace(
+        _BERT.masked_lm,
+        newer=MaskedLMLayout(
+            "lm_predictions.lm_head.dense",
+            "lm_predictions.lm_head.LayerNorm",
+            "lm_predictions.lm_head.bias",
+            activation="hidden_act",
+        ),
+    ),
+    portable="deberta",
     hidden_dropout=("hidden_dropout_prob", "classifier_dropout", "pooler_dropout", "cls_dropout"),
     pooler_in_head=True,
 )
@@ -116,7 +126,7 @@ FAMILIES: dict[str, Family] = {
         token_types=False,
     ),
     "deberta": _DEBERTA,
-    "deberta-v2": _DEBERTA,  # and -v3
+    "deberta-v2": replace(_DEBERTA, portable="deberta_v2"),  # and -v3
     "llama": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,

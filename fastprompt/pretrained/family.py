@@ -35,6 +35,8 @@ class MaskedLMLayout:
         eps: the key of the norm's epsilon in config.json, or the number that is fixed in the stock model.
         biases: part -> the key in config.json that says whether it is there, and what holds without the key: "dense"
             and "norm" for the biases of those two, "bias" for the vocabulary's. What is not named is always there.
+        newer: the layout of a checkpoint that holds it, or whose config.json says "legacy": false. In DeBERTa's
+            lies the head of its published checkpoints, which transformers reads with that setting alone.
     """
 
     dense: str
@@ -43,6 +45,7 @@ class MaskedLMLayout:
     activation: str | None = None
     eps: str | float = "layer_norm_eps"
     biases: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    newer: "MaskedLMLayout | None" = None
 
     def has_bias(self, part: str, config: Mapping[str, Any]) -> bool:
         """Whether the head that a config.json describes has the bias of "dense", of "norm", or the vocabulary's."""

@@ -12,6 +12,11 @@ def padding_id(config: dict[str, Any]) -> int | None:
     return config.get("pad_token_id", 1 if family_of(config["model_type"]).positions_follow_padding else 0)
 
 
+def reads_token_types(config: dict[str, Any]) -> bool:
+    """Whether a model has embeddings of token types; DeBERTa may have none."""
+    return family_of(config["model_type"]).token_types and config.get("type_vocab_size") != 0
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The sizes a prompt is made for, whatever config.json calls them; of an encoder-decoder, its encoder's.

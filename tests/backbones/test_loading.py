@@ -9,7 +9,18 @@ from fastprompt.pretrained.families import FAMILIES
 
 import pytest
 
-PORTABLE = ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert", "mpnet"]
+PORTABLE = [
+    "bert",
+    "roberta",
+    "distilbert",
+    "electra",
+    "ernie",
+    "albert",
+    "modernbert",
+    "mpnet",
+    "deberta",
+    "deberta-v2",
+]
 
 
 def rates(module, found=None):

@@ -36,12 +36,13 @@ CONFIGS = {
     "mpnet": transformers.MPNetConfig(**SIZES, **{**COMMON, "pad_token_id": 1}),
     "deberta": transformers.DebertaConfig(**SIZES, **COMMON, **DEBERTA),
     "deberta-v2": transformers.DebertaV2Config(**SIZES, **COMMON, **DEBERTA_V2, conv_kernel_size=3, conv_act="gelu"),
-    "deberta-v3": transformers.DebertaV2Config(**SIZES, **COMMON, **DEBERTA_V2),
+    "deberta-v3": transformers.DebertaV2Config(**SIZES, **COMMON, **DEBERTA_V2, legacy=False),
     "roformer": transformers.RoFormerConfig(**SIZES, **COMMON),  # stands for all that have an attention of their own
 }
 
 # also as masked language models
 WITH_HEAD = ("bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert", "modernbert-biases", "mpnet")
+WITH_HEAD += ("deberta", "deberta-v2", "deberta-v3")
 
 
 def shaken(model):
@@ -91,7 +92,7 @@ def main(folder):
         if name in WITH_HEAD:
             model = shaken(transformers.AutoModelForMaskedLM.from_config(config))
             model.save_pretrained(folder / f"{name}-mlm")
-            made.save_pretrained(folder / f"{name}-mlm")
+            tokenizer(config.pad_token_id).save_pretrained(folder / f"{name}-mlm")
     model = transformers.AutoModel.from_pretrained(folder / "bert")
     model.save_pretrained(folder / "bert-sharded", max_shard_size="20KB")
     tokenizer(0).save_pretrained(folder / "bert-sharded")

@@ -151,6 +151,11 @@ def test_linear_operation():
     check(ops.linear, lambda x, weight: x @ weight.T, *arrays[:2])
 
 
+def test_linear_by_head():
+    arrays = [normal(2, 3, 5, 4), normal(3, 6, 4)]
+    check(ops.linear_by_head, lambda x, weight: x @ weight.transpose(0, 2, 1), *arrays)
+
+
 def test_softmax_of_large_numbers_stays_finite():
     x = np.array([[1000.0, 999.0, -3e38]], "float32")
     got = ops.to_numpy(ops.softmax(ops.tensor(x), -1))

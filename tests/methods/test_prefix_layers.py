@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import load_file
 
 CAUSAL = ["llama", "qwen3", "gpt2", "bloom", "mistral", "gemma", "phi3"]
-PORTABLE = ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert", "mpnet", *CAUSAL]
-STOCK = [*PORTABLE, "deberta", "deberta-v3"]
-KINDS = [*((name, True) for name in PORTABLE), *((name, False) for name in STOCK if backend() == "torch")]
+PORTABLE = ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert", "mpnet"]
+PORTABLE += ["deberta", "deberta-v2", "deberta-v3", *CAUSAL]
+KINDS = [*((name, True) for name in PORTABLE), *((name, False) for name in PORTABLE if backend() == "torch")]
 LAYERS = 3
 LENGTH = 4
 

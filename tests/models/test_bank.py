@@ -102,7 +102,7 @@ def test_mixed_batches_on_families_of_transformers(saved, family):
 
 
 @pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("family", ["mpnet", *(["deberta", "deberta-v3"] if fp.backend() == "torch" else [])])
+@pytest.mark.parametrize("family", ["mpnet", "deberta", "deberta-v2", "deberta-v3"])
 def test_mixed_batches_on_families_with_an_attention_of_their_own(saved, family, padded):
     check_mix(saved(family), MIXES["deep"], batch(len(MIXES["deep"]), padded=padded))
 

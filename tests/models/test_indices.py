@@ -66,6 +66,13 @@ def test_steps_refuse_them(tiny, head, name, value, message):
             step(**batch(head, name, value))
 
 
+@pytest.mark.parametrize("portable", [True, False])
+def test_token_types_of_a_model_that_has_none_pass(tiny, portable):
+    model = fp.PromptForSequenceClassification.from_pretrained(tiny["deberta"], num_labels=3, portable=portable)
+    model.train_step(**batch("classes"))
+    model.evaluate_step(**batch("classes"))
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_later_batches_are_looked_at_on_a_cpu_and_right_ones_pass(tiny, head):
     model = make(tiny, head)

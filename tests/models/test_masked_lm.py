@@ -1,6 +1,7 @@
 """Cloze prompts under each framework: logits at the blank, pseudo tokens in place, verbalizers, training, saving."""
 
 import json
+import shutil
 
 import fastprompt as fp
 from fastprompt.cloze.template import Template
@@ -22,6 +23,7 @@ import pytest
 from fastNLP import Trainer
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert", "modernbert-biases", "mpnet"]
+FAMILIES += ["deberta", "deberta-v2", "deberta-v3"]
 PLAIN = "[X] a [MASK]"
 PLACED = "[P] a [P] [X] [MASK] [P]"
 WORDS = {"bad": ["b"], "good": ["g", "h"]}
@@ -60,10 +62,7 @@ def logits(model, **inputs):
 
 @pytest.mark.skipif(fp.backend() != "torch", reason="transformers is torch; test_parity compares the others with it")
 @pytest.mark.parametrize("portable", [False, True])
-@pytest.mark.parametrize(
-    "family",
-    ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "modernbert", "modernbert-biases", "mpnet"],
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_blanks_logits_are_those_of_transformers(tiny, family, portable):
     import torch
     from transformers import AutoModelForMaskedLM
@@ -77,6 +76,21 @@ def test_the_blanks_logits_are_those_of_transformers(tiny, family, portable):
     expected = expected[torch.arange(2), inputs["mask_positions"]].numpy()
     assert numpy.abs(expected).max() > 0.1
     numpy.testing.assert_allclose(logits(model, **inputs), expected, atol=1e-5, rtol=0)
+
+
+def test_a_head_is_read_in_the_layout_that_the_checkpoint_holds(tiny, tmp_path):
+    """DeBERTa's as published lies in the newer one, and config.json says nothing of it."""
+    folder = shutil.copytree(tiny["deberta-v3-mlm"], tmp_path / "published")
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("legacy") is False
+    (folder / "config.json").write_text(json.dumps(config))
+    model = make(folder, METHODS["p-tuning-v2"])
+    assert model.fresh_tensors() == []
+    assert {name for name in model.named_tensors() if name.startswith("lm_predictions.lm_head.")} == {
+        "lm_predictions.lm_head.bias",
+        *(f"lm_predictions.lm_head.{part}.{kind}" for part in ("dense", "LayerNorm") for kind in ("weight", "bias")),
+    }
+    numpy.testing.assert_array_equal(logits(model), logits(make(tiny["deberta-v3-mlm"], METHODS["p-tuning-v2"])))
 
 
 def test_a_pretrained_head_is_frozen_with_the_backbone(tiny):
@@ -312,7 +326,7 @@ def test_a_prompt_longer_than_the_positions_is_refused(tiny):
 
 def test_a_family_whose_head_is_unknown_is_refused_by_name(tiny):
     with pytest.raises(CheckpointError, match=r"whose masked-LM head fastprompt does not know|runs on torch only"):
-        make(tiny["deberta"], METHODS["p-tuning-v2"])
+        make(tiny["roformer"], METHODS["p-tuning-v2"])
 
 
 def test_a_decoder_of_its_own_is_refused(tiny, tmp_path):

@@ -54,7 +54,7 @@ FOLDERS = {
     "answers": ["qwen3", "bloom", "mistral", "gemma"],
     "causal classes": ["gpt2"],
 }
-FOLDERS["classes"] = ["bert", "roberta", "distilbert", "electra", "modernbert", "mpnet"]
+FOLDERS["classes"] = ["bert", "roberta", "distilbert", "electra", "modernbert", "mpnet", "deberta-v2"]
 BESIDE = ("groups", "unread_tags", "window_ids")  # columns for metrics
 CASES = [(kind, name) for kind in KINDS for name in FOLDERS.get(kind, ["bert"])]
 

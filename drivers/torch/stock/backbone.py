@@ -21,7 +21,7 @@ from fastprompt.drivers.torch.stock.forward_pass import (
 )
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.pretrained.families import family_of
-from fastprompt.pretrained.geometry import geometry
+from fastprompt.pretrained.geometry import geometry, reads_token_types
 
 import torch
 import transformers
@@ -142,7 +142,7 @@ class StockBackbone(nn.Module):
 
     @property
     def takes_token_types(self) -> bool:
-        return self.family.token_types and "token_type_ids" in self._takes
+        return reads_token_types(self.config) and "token_type_ids" in self._takes
 
     def stock_parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.model.named_parameters())
