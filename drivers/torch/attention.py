@@ -24,7 +24,11 @@ def plain_attention(
     query (B, heads, T, head_dim), key and value (B, heads, S, head_dim); mask broadcasts to (B, heads, T, S), additive
     or bool, True for what is seen. Returns (B, heads, T, head_dim).
     """
-    scores = torch.matmul(query * scale, key.transpose(-1, -2))
+    return weighted_mean(torch.matmul(query * scale, key.transpose(-1, -2)), value, mask, dropout_p)
+
+
+def weighted_mean(scores: Tensor, value: Tensor, mask: Tensor | None, dropout_p: float) -> Tensor:
+    """What `plain_attention` makes of its scores (B, heads, T, S)."""
     if mask is not None and mask.dtype is torch.bool:
         mask = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill(~mask, torch.finfo(scores.dtype).min)
     if mask is not None:

@@ -65,6 +65,8 @@ class VocabularyHead(nn.Module):
         tied: whether it has no matrix of its own.
         scale: of the states.
         bias: (vocab_size,), added to the scores and never trained; None: 0.
+
+    Gemma-2 brings its scores between -final_logit_softcapping and that by a tanh.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class VocabularyHead(nn.Module):
     ) -> None:
         super().__init__()
         self.tied, self.scale, self._bias = tied, scale, bias
+        self.cap = config.get("final_logit_softcapping")
         if not tied:
             self.lm_head = nn.Linear(hidden, config["vocab_size"], bias=False)
 
@@ -88,7 +91,8 @@ class VocabularyHead(nn.Module):
             bias = None if bias is None else bias[words]
         states = states if self.scale == 1.0 else states * self.scale
         scores = ops.linear(states, ops.cast_like(weight, states))
-        return scores if bias is None else scores + ops.tensor(bias, like=scores)
+        scores = scores if bias is None else scores + ops.tensor(bias, like=scores)
+        return scores if self.cap is None else ops.tanh(scores * (1.0 / self.cap)) * self.cap
 
 
 def _set_submodule(module: nn.Module, name: str, part: Any) -> None:

@@ -132,6 +132,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3": _LLAMA,
     "mistral": _LLAMA,
     "gemma": replace(_LLAMA, portable="gemma", tied=True),
+    "gemma2": replace(_LLAMA, portable=None, tied=True),
     "phi3": replace(_LLAMA, portable="phi3", hidden_dropout=("resid_pdrop", "classifier_dropout")),
     "gpt2": Family(
         "transformer",

@@ -39,6 +39,14 @@ CONFIGS = {
         **KIN, **ENDS, use_sliding_window=True, sliding_window=5, max_window_layers=1
     ),
     "gemma": transformers.GemmaConfig(**{**KIN, "num_key_value_heads": 1, "head_dim": 12}, **ENDS),
+    "gemma2": transformers.Gemma2Config(
+        **{**KIN, "head_dim": 12},
+        **ENDS,
+        sliding_window=4,
+        query_pre_attn_scalar=20,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
+    ),
     "phi3": transformers.Phi3Config(**KIN, **ENDS, resid_pdrop=0.0),
 }
 

@@ -1,6 +1,7 @@
 """Attention on torch in bfloat16 takes a way of its own, to the same numbers."""
 
 import fastprompt as fp
+from fastprompt.errors import CheckpointError
 
 import pytest
 
@@ -77,3 +78,10 @@ def test_a_causal_stock_model_without_a_prefix_stays_causal_in_bfloat16(causal, 
     found = model(input_ids=ids).last_hidden_state[:, :4]
     alone = model(input_ids=ids[:, :4]).last_hidden_state
     torch.testing.assert_close(found.float(), alone.float(), atol=0.05, rtol=0.05)
+
+
+def test_attention_sinks_are_refused_by_the_models_name():
+    module = torch.nn.Module()
+    module.config = AutoConfig.for_model("gpt_oss")
+    with pytest.raises(CheckpointError, match="gpt_oss has learned attention sinks"):
+        prefix_attention(module, *inputs(), None, s_aux=torch.zeros(4))

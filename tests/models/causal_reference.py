@@ -37,6 +37,8 @@ def masks_of(config, mask, prefix):
     seen["sliding_attention"] = seen["full_attention"] & (distance < config.sliding_window)
     before = torch.ones((batch, 1, length, prefix), dtype=torch.bool)
     given = {kind: torch.cat([before, one & mask[:, None, None].bool()], dim=-1) for kind, one in seen.items()}
+    lowest = torch.finfo(torch.float64).min
+    given = {kind: torch.zeros(one.shape).double().masked_fill(~one, lowest) for kind, one in given.items()}
     return given if getattr(config, "layer_types", None) else given["sliding_attention"]
 
 

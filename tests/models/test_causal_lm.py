@@ -51,7 +51,7 @@ def reference(tmp_path_factory, run_python, causal, batch):
 
 def kinds():
     """Models, and whether they are asked for in the portable definition: on torch the stock ones are tried too."""
-    stock = [(name, False) for name in PORTABLE] if backend() == "torch" else []
+    stock = [(name, False) for name in [*PORTABLE, "gemma2"]] if backend() == "torch" else []
     return [*((name, True) for name in PORTABLE), *stock]
 
 

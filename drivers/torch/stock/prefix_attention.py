@@ -7,8 +7,9 @@ None and padding is attended to). Families that do not call it are a matter of a
 
 from typing import Any
 
-from fastprompt.drivers.torch.attention import plain_attention, plain_is_faster
+from fastprompt.drivers.torch.attention import plain_attention, plain_is_faster, weighted_mean
 from fastprompt.drivers.torch.stock.forward_pass import AttentionCall, part_of, recording
+from fastprompt.errors import CheckpointError
 
 import torch
 from torch import nn
@@ -27,6 +28,11 @@ def prefix_attention(
     attention_mask: torch.Tensor | None,  # (B, 1, T, T), bool or additive
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
+    if options.get("s_aux") is not None:
+        raise CheckpointError(
+            f"{module.config.model_type} has learned attention sinks, which fastprompt's attention lacks; take another "
+            f"model."
+        )
     if recorded := recording():
         recorded.calls.append(AttentionCall(module, key.shape[1], key.shape[3], query.shape[2], (key, value)))
     elif (part := part_of(module)) and (prefix := part.layer(module, query.shape[0])):
@@ -42,14 +48,38 @@ def prefix_attention(
         value = torch.cat([prefix.value.to(value.dtype), value], dim=2)
     causal = attention_mask is None and _is_causal(module, options) and query.shape[2] > 1
     dropout_p = options.get("dropout", 0.0)
+    if options.get("softcap") is not None:  # Gemma-2's, which torch's own kernels lack
+        return _capped_attention(query, key, value, attention_mask, causal, options), None
     if causal or options.get("position_bias") is not None or not plain_is_faster(query, key, dropout_p):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    key, value = _for_every_head(query, key, value)
     scale = options.get("scaling") or query.shape[-1] ** -0.5
     attended = plain_attention(query, key, value, attention_mask, dropout_p, scale)
     return attended.transpose(1, 2).contiguous(), None
+
+
+def _for_every_head(query: torch.Tensor, *pair: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Keys and values (B, heads_kv, S, head_dim) -> (B, heads, S, head_dim)."""
+    return tuple(x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in pair)
+
+
+def _capped_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    causal: bool,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    """Attention whose scores are brought between -softcap and softcap by a tanh, before the mask: (B, T, heads,
+    head_dim)."""
+    key, value = _for_every_head(query, key, value)
+    if causal:
+        tokens, keys = query.shape[2], key.shape[2]
+        mask = torch.ones((tokens, keys), dtype=torch.bool, device=query.device).tril(keys - tokens)
+    cap, scale = options["softcap"], options.get("scaling") or query.shape[-1] ** -0.5
+    scores = cap * torch.tanh(torch.matmul(query * scale, key.transpose(-1, -2)) / cap)
+    return weighted_mean(scores, value, mask, options.get("dropout", 0.0)).transpose(1, 2).contiguous()
 
 
 def _is_causal(module: nn.Module, options: dict[str, Any]) -> bool:
