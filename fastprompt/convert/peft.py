@@ -7,6 +7,9 @@ moves positions too, where it counts places and not tokens.
 A cartridge is a prefix whose first tokens PEFT does not train; it goes out as prefix tuning, which gives the same
 logits. Of an encoder-decoder PEFT makes twice the vectors of a shallow prompt and reads the first half. A prefix there
 is the decoder's alone: layer i has pair 2 i of keys and values, counted on from the first after the last.
+
+In a model with a sliding window PEFT's prefix counts as tokens, and those beyond the window do not see it; here all do.
+Within the window the logits are the same.
 """
 
 from pathlib import Path

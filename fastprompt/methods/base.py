@@ -185,7 +185,7 @@ class DeepConfig(PromptMethodConfig):
         pre_seq_len: number of prefix positions.
         prefix_dropout: dropout on keys and values while training, drawn anew for every row of a batch.
         shift_positions: count the tokens' positions from `pre_seq_len`, as `past_key_values` does (P-Tuning v2's own
-            code, PEFT); otherwise from 0.
+            code, PEFT); otherwise from 0. Of an encoder-decoder only a prefix of the decoder alone may.
         prefix_parts: of an encoder-decoder, which attention has a prefix: the "encoder"'s to its text, the "decoder"'s
             to what it has written, the decoder's to the encoder's states ("cross"). Each has keys and values of its
             own. None: all three (Li and Liang, 2021, arXiv:2101.00190).
