@@ -4,12 +4,10 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import fastprompt as fp
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import ops
-from fastprompt.models.requirements import check_positions
 from fastprompt.pretrained.families import FAMILIES
 from fastprompt.pretrained.tensor_files import SafetensorsFile
 from fastprompt.saving.prompt_file import read_prompt
@@ -27,12 +25,7 @@ NAMES = [
     *("t5-prompt-answers", "bart-ptuning-answers"),
     *("t5-prefix-answers", "bart-prefix-answers", "bart-cartridge-answers"),  # of an odd and an even number of layers
 ]
-TORCH_ONLY = ("t5-prefix-answers", "bart-prefix-answers", "bart-cartridge-answers")  # a prefix that takes positions
-HERE = [
-    name
-    for name in NAMES
-    if fp.backend() == "torch" or (FAMILIES[name.rsplit("-", 2)[0]].portable and name not in TORCH_ONLY)
-]
+HERE = [name for name in NAMES if fp.backend() == "torch" or FAMILIES[name.rsplit("-", 2)[0]].portable]
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +94,6 @@ def test_only_a_decoders_prefix_takes_positions_of_an_encoder_decoder(adapters, 
     assert model.max_length == 40  # the encoder's
     with pytest.raises(ConfigError, match="11 tokens, more than the decoder's 40 positions less the 30 of its prefix"):
         model(ops.tensor(numpy.full((1, 4), 5)), labels=ops.tensor(numpy.full((1, 11), 5)))
-
-
-@pytest.mark.once
-def test_a_definition_that_gives_a_prefix_no_positions_refuses_one_that_takes_some():
-    backbone = SimpleNamespace(family=FAMILIES["t5"], config={"model_type": "t5"})
-    config = fp.PTuningV2Config(pre_seq_len=2, prefix_parts=("decoder",), shift_positions=True)
-    with pytest.raises(ConfigError, match="portable t5 has no prefix that takes positions"):
-        check_positions(config, backbone)
 
 
 @pytest.mark.once
