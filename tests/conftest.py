@@ -116,6 +116,14 @@ def causal(tmp_path_factory, run_python):
     return {path.name: path for path in folder.iterdir()} | ({"stories": STORIES} if STORIES.is_dir() else {})
 
 
+@pytest.fixture(scope="session")
+def seq2seq(tmp_path_factory, run_python):
+    """Folders of small random encoder-decoders with a tokenizer of the words word4, word5, ... word59."""
+    folder = tmp_path_factory.mktemp("seq2seq")
+    run_python("torch", ROOT / "tests" / "checkpoints" / "make_seq2seq_checkpoints.py", folder)
+    return {path.name: path for path in folder.iterdir()}
+
+
 @pytest.fixture
 def worded(causal, tmp_path):
     """worded(name): the folder of a small causal checkpoint with a tokenizer of the words w1, w2, ... w98."""

@@ -1,6 +1,6 @@
 """The keys and values of the tokens that were read earlier, as a portable backbone reads them again."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastprompt.framework import ops
 
@@ -35,6 +35,30 @@ class LayerCache:
         """All keys and values, these being the newest."""
         self.pair = prepend(self.pair, key, value)
         return self.pair
+
+
+class DecoderLayerCache(NamedTuple):
+    """A decoder layer's share of a cache: of the tokens that it has written, and of the encoder's states."""
+
+    own: LayerCache
+    cross: LayerCache
+
+
+class EncoderDecoderCache:
+    """What is cached of a batch that is being answered.
+
+    Attributes:
+        encoder_states: (B, S, hidden), or None before the encoder has read the text.
+    """
+
+    def __init__(self, decoder_layers: int) -> None:
+        self.encoder_states: Any = None
+        self.layers = [DecoderLayerCache(LayerCache(), LayerCache()) for _ in range(decoder_layers)]
+
+    @property
+    def length(self) -> int:
+        """How many tokens the decoder has read."""
+        return self.layers[0].own.length
 
 
 def prepend(before: tuple[Any, Any] | None, key: Any, value: Any) -> tuple[Any, Any]:

@@ -11,27 +11,10 @@ from typing import Any
 
 from fastprompt.backbones.bert import BertIntermediate, BertOutput
 from fastprompt.backbones.cache import LayerCache
+from fastprompt.backbones.distances import distance_buckets
 from fastprompt.backbones.portable import PassInputs, PortableBackbone, attend, split_heads
 from fastprompt.framework import nn, ops
 from fastprompt.pretrained.geometry import padding_id
-
-import numpy
-
-_BUCKETS, _FURTHEST = 32, 128  # fixed in the stock model
-
-
-def distance_buckets(length: int) -> numpy.ndarray:
-    """The row of the bias table for query i and key j, (T, T): 16 for keys up to and including the query's own place,
-    16 for those after it; up to 7 away each distance has its own, those further share ever wider ones."""
-    positions = numpy.arange(length)
-    distances = positions - positions[:, None]  # key's less query's
-    one_way = _BUCKETS // 2
-    exact = one_way // 2
-    away = numpy.abs(distances)
-    # In float64, where the powers of 2, whose buckets begin right there, come out at whole numbers.
-    steps = numpy.log2(numpy.maximum(away, exact) / exact) / numpy.log2(_FURTHEST / exact) * (one_way - exact)
-    far = numpy.minimum(exact + steps.astype("int64"), one_way - 1)
-    return numpy.where(away < exact, away, far) + one_way * (distances > 0)
 
 
 class MPNetEmbeddings(nn.Module):
@@ -102,12 +85,12 @@ class MPNetEncoder(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.layer = nn.ModuleList([MPNetLayer(config) for _ in range(config["num_hidden_layers"])])
-        buckets = config.get("relative_attention_num_buckets", _BUCKETS)
+        buckets = config.get("relative_attention_num_buckets", 32)
         self.relative_attention_bias = nn.Embedding(buckets, config["num_attention_heads"])
 
     def position_bias(self, length: int, like: Any) -> Any:
         """What the distance between query and key adds to their score, (1, heads, T, T)."""
-        rows = self.relative_attention_bias(ops.tensor(distance_buckets(length), like=like))  # (T, T, heads)
+        rows = self.relative_attention_bias(ops.tensor(distance_buckets(length, length), like=like))  # (T, T, heads)
         return ops.reshape(ops.transpose(rows, (2, 0, 1)), (1, rows.shape[2], length, length))
 
 

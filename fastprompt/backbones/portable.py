@@ -101,13 +101,13 @@ def attend(
     Args:
         mask: additive (B or 1, heads or 1, T or 1, S), for all of them.
         cache: is extended by these keys and values.
-        bias: as the mask, but with a gradient and for the tokens alone: to a prefix's scores it adds nothing.
+        bias: as the mask, but with a gradient; where it is for the tokens alone, it adds nothing to a prefix's scores.
     """
     if cache is not None:
         key, value = cache.extend(key, value)
     key, value = (_for_every_head(x, query.shape[1]) for x in prepend(prefix, key, value))
-    if bias is not None and prefix is not None:
-        before = ops.zeros((*bias.shape[:3], prefix[0].shape[2]), like=bias)
+    if bias is not None and bias.shape[3] < key.shape[2]:
+        before = ops.zeros((*bias.shape[:3], key.shape[2] - bias.shape[3]), like=bias)
         bias = ops.cat([ops.cast_like(before, bias), bias], axis=3)
     return join_heads(ops.attention(query, key, value, mask, dropout_p, training, bias))
 

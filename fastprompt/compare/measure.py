@@ -69,9 +69,7 @@ def run_job(job: Job) -> None:
         None if job.method is None else method_config(**job.method),
         seed=job.seed,
         portable=job.portable,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        **job.options,
+        **{"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **job.options},
     )
     if job.float64:
         model.double()
@@ -92,7 +90,8 @@ def measure(model: Any, batch: dict[str, Any], job: Job) -> dict[str, numpy.ndar
     tuned = model.tuned_parameters()
     output = model(**batch, output_hidden_states=True)
     states = dict(enumerate(output.hidden_states))
-    real = ops.to_numpy(batch["attention_mask"])  # (B, T), or (B, C, T) of multiple choice
+    # (B, T), or (B, C, T) of multiple choice; an encoder-decoder's states are the decoder's
+    real = ops.to_numpy(batch["labels"] * 0 + 1 if model.encoder_decoder else batch["attention_mask"])
     real = real.reshape(-1, real.shape[-1])
     found = {f"hidden.{index:02d}": _without_padding(ops.to_numpy(state), real) for index, state in states.items()}
     found |= {"logits": ops.to_numpy(output.logits), "loss": ops.to_numpy(output.loss)}
@@ -120,7 +119,7 @@ def _first_trained(model: Any, states: int) -> int:
     """The first hidden state that depends on what is tuned; `states` where none does."""
     config = model.method_config
     if config.has_prompt and not config.tunes_backbone:
-        if config.takes_pseudo_tokens:
+        if config.takes_pseudo_tokens and not model.encoder_decoder:
             return 0
         return 1 + config.first_changed_layer(states - 1)  # a deep prompt enters after the embeddings, or later
     return 0 if config.tunes_backbone else states

@@ -28,7 +28,12 @@ def first_changed_layer(config: MethodConfig, checkpoint: Checkpoint) -> int:
     config, family = config.for_backbone(checkpoint), checkpoint.family
     if config.tunes_backbone:
         raise ConfigError(f"{config.described} trains the backbone, so that none of its layers stays as it is.")
-    if family.encoder_decoder or family.portable is None:
+    if family.encoder_decoder:
+        raise ConfigError(
+            f"{checkpoint.name} is a {checkpoint.model_type} model, an encoder-decoder, whose frozen layers cannot be "
+            f"cached: take cache_frozen_layers off."
+        )
+    if family.portable is None:
         raise ConfigError(
             f"{checkpoint.name} is a {checkpoint.model_type} model, whose frozen layers cannot be cached: of it "
             f"fastprompt has transformers' own definition alone."

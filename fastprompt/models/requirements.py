@@ -56,21 +56,10 @@ def dropout_rates(
 
 
 def check_positions(config: MethodConfig, backbone: Any) -> None:
-    """Raises: ConfigError: the prompt leaves no room for a text in the backbone's positions, or takes some where the
-    backbone gives a prefix none."""
-    if config.position_shift and backbone.family.encoder_decoder and not _gives_positions(backbone):
-        raise ConfigError(
-            f"The portable {backbone.config['model_type']} has no prefix that takes positions (shift_positions) yet; "
-            f"use torch."
-        )
+    """Raises: ConfigError: the prompt leaves no room for a text in the backbone's positions."""
     limit, length = backbone.geometry.max_positions, config.positions_taken or config.num_pseudo
     if limit and length and length + 2 > limit:
         raise ConfigError(
             f"A prompt of {length} leaves no room in the backbone's {limit} positions; "
             f"shorten it{' or leave shift_positions off' if config.position_shift else ''}."
         )
-
-
-def _gives_positions(backbone: Any) -> bool:
-    """Whether an encoder-decoder's decoder can have its prefix at the first positions."""
-    return getattr(backbone, "gives_prefix_positions", False)

@@ -30,7 +30,7 @@ class PromptForSeq2SeqLM(LanguageModel):
 
     A deep prefix stands before the keys and values of the parts that its configuration names (`prefix_parts`), and at
     no position; one of the decoder alone may take the first positions (`shift_positions`). A shallow prompt stands
-    before the encoder's input. The head is the checkpoint's own, and frozen with the backbone. It runs on torch.
+    before the encoder's input. The head is the checkpoint's own, and frozen with the backbone.
     """
 
     task = "seq2seq_lm"
@@ -84,7 +84,8 @@ class PromptForSeq2SeqLM(LanguageModel):
         """Labels (B, T) shifted right by one, after the token that the decoder starts with."""
         labelled = ops.cast(labels != IGNORE_INDEX, "int64")
         tokens = labels * labelled + (padding_id(self.checkpoint.config) or 0) * (1 - labelled)
-        return ops.cat([tokens[:, :1] * 0 + self._decoder_start_token_id, tokens[:, :-1]], axis=1)
+        first = tokens[:, :1] * 0 + self._decoder_start_token_id
+        return first if tokens.shape[1] == 1 else ops.cat([first, tokens[:, :-1]], axis=1)
 
     @cached_property
     def _decoder_start_token_id(self) -> int:

@@ -59,6 +59,7 @@ _LLAMA = Family(
 )
 _T5 = Family(
     "",
+    portable="t5",
     hidden_dropout=("dropout_rate", "classifier_dropout"),
     attention_dropout=(),
     token_types=False,

@@ -98,8 +98,19 @@ BLANKS = (
         "pseudo_tokens": numpy.array([[0, 1, 2, 3, 4] + [0] * 7, [2, 0, 4, 0, 1, 0, 3] + [0] * 5] * 2),
     },
 )
+# of encoder-decoders; T5 has one rate of dropout, which is 0 already
+ANSWERS = (
+    "seq2seq_lm",
+    {"attention_probs_dropout_prob": None},
+    lambda draw: {"labels": some(draw.integers(4, 60, (4, 6)))},
+)
+SEQ2SEQ = ("t5-mild", "flan-t5-mild", "mt5-mild")
 BOTH = ("p-tuning-v2", "fine-tuning")
 OTHER_HEADS = [head for head in HEADS if head != "classes"]
+
+
+def task_of(head):
+    return {"blanks": BLANKS, "answers": ANSWERS}.get(head) or HEADS[head]
 
 
 def some(labels):
@@ -120,8 +131,8 @@ def batches(tmp_path_factory, minilm):
         lengths = generator.integers(8 if head in ("tokens", "questions") else 3, 12, rows)
         mask = (numpy.arange(12) < lengths[..., None]).astype("int64")
         padding = numpy.arange(4).reshape(4, *[1] * len(rows)) % 2  # BERT's is 0, RoBERTa's 1
-        ids = numpy.where(mask, generator.integers(5, 200, (*rows, 12)), padding)
-        return {"input_ids": ids, "attention_mask": mask, **(BLANKS if head == "blanks" else HEADS[head])[2](generator)}
+        ids = numpy.where(mask, generator.integers(5, 60 if head == "answers" else 200, (*rows, 12)), padding)
+        return {"input_ids": ids, "attention_mask": mask, **task_of(head)[2](generator)}
 
     texts = load_reviews("train")
     rows = [row["input_ids"] for row in load_tokenizer(minilm)(texts.texts)]
@@ -137,14 +148,14 @@ def batches(tmp_path_factory, minilm):
     by_label = [[index for index, label in enumerate(texts.labels) if label == k] for k in (0, 1)]
     real = [real_batch(by_label[0][:2] + by_label[1][:6])]
     real += [real_batch(range(start, start + 3)) for start in range(0, 600, 3)]
-    for head in (*HEADS, "blanks"):
+    for head in (*HEADS, "blanks", "answers"):
         write_batches([random_batch(head) for _ in range(200)], folder / f"{head}.safetensors")
     write_batches(real, folder / "minilm.safetensors")
-    return {name: folder / f"{name}.safetensors" for name in (*HEADS, "blanks", "minilm")}
+    return {name: folder / f"{name}.safetensors" for name in (*HEADS, "blanks", "answers", "minilm")}
 
 
 @pytest.fixture
-def measured(tmp_path, run_python, tiny, minilm, batches):
+def measured(tmp_path, run_python, tiny, seq2seq, minilm, batches):
     """measured(cases, steps): {(model, method[, head]): {"reference": arrays, "torch": ..., "paddle": ..., ...}}"""
 
     def run(cases, steps=lambda method: 0, backends=BACKENDS):
@@ -153,8 +164,8 @@ def measured(tmp_path, run_python, tiny, minilm, batches):
             jobs = []
             for model, method, *rest in cases:
                 (head,) = rest or ["classes"]
-                task, outputs, _ = BLANKS if head == "blanks" else HEADS[head]
-                folder = minilm if model == "minilm" else tiny[model]
+                task, outputs, _ = task_of(head)
+                folder = minilm if model == "minilm" else {**tiny, **seq2seq}[model]
                 rate = 1e-2 if steps(method) == 0 else OWN_RATES.get(method, 1e-2)
                 jobs.append(
                     Job(
@@ -232,6 +243,16 @@ def test_every_head_agrees_with_the_stock_model(measured):
     check_measurements(measured([*cases, *itertools.product(["bert"], BOTH, ["labels", "number"])]))
 
 
+def test_encoder_decoders_agree_with_the_stock_model(measured):
+    every = itertools.product(SEQ2SEQ, ["p-tuning-v2", "fine-tuning"], ["answers"])
+    others = itertools.product(["t5-mild"], ["p-tuning-v2-layers", "p-tuning-mlp", "shallow-prefix"], ["answers"])
+    check_measurements(measured([*every, *others]))
+
+
+def test_encoder_decoders_train_alike(measured):
+    check_losses(measured([("t5-mild", "p-tuning-v2", "answers")], lambda method: 50))
+
+
 def test_clozes_agree_with_the_stock_model(measured):
     first = itertools.product([f"{name}-mlm" for name in FIRST], ["cloze-p-tuning", "cloze-p-tuning-v2"], ["blanks"])
     others = itertools.product(["bert-mlm"], CLOZES, ["blanks"])
@@ -247,6 +268,21 @@ def test_a_clozes_steps_stay_together(measured):
 @pytest.mark.parametrize("family", TINY)
 def test_every_familys_clozes_agree(measured, family):
     check_measurements(measured([(f"{family}-mlm", name, "blanks") for name in CLOZES if can_shift(family, name)]))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("family", SEQ2SEQ)
+def test_every_encoder_decoder_agrees_and_trains_alike(measured, family):
+    methods = (
+        "p-tuning-v2",
+        "p-tuning-v2-projection",
+        "p-tuning-mlp",
+        "p-tuning-lstm",
+        "shallow-prefix",
+        "fine-tuning",
+    )
+    check_measurements(measured([(family, method, "answers") for method in methods]))
+    check_losses(measured([(family, method, "answers") for method in ("p-tuning-v2", "fine-tuning")], steps_of))
 
 
 @pytest.mark.matrix

@@ -10,30 +10,16 @@ import pytest
 
 SEQ2SEQ = ["t5", "bart"]
 CAUSAL = ["gpt2", "qwen3", "bloom", "mistral", "gemma"]
-PORTABLE = ["bert", "distilbert", "albert", "mpnet", "deberta", "deberta-v2", *CAUSAL]
+PORTABLE = ["t5", "bert", "distilbert", "albert", "mpnet", "deberta", "deberta-v2", *CAUSAL]
 STOCK = ["bert", "albert", "modernbert", "deberta", "deberta-v3", "mpnet", *CAUSAL, *SEQ2SEQ]
 KINDS = [*((name, True) for name in PORTABLE), *((name, False) for name in STOCK if backend() == "torch")]
 CHECKPOINTED = [kind for kind in KINDS if kind != ("albert", False)]  # transformers' has no gradient checkpointing
 
 
 @pytest.fixture(scope="module")
-def folders(tiny, causal, tmp_path_factory):
+def folders(tiny, causal, seq2seq):
     """Small random checkpoints by family."""
-    made = {**tiny, **causal}
-    if backend() == "torch":
-        import torch
-        import transformers
-
-        torch.manual_seed(0)
-        sizes = {"vocab_size": 60, "d_model": 32, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
-        configs = {
-            "t5": transformers.T5Config(**sizes, d_kv=8, d_ff=48, num_layers=2, num_heads=4),
-            "bart": transformers.BartConfig(**sizes, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=48),
-        }
-        for name, config in configs.items():
-            made[name] = tmp_path_factory.mktemp("seq2seq") / name
-            transformers.AutoModelForSeq2SeqLM.from_config(config).save_pretrained(made[name])
-    return made
+    return {**tiny, **causal, **{name: seq2seq[f"{name}-mild"] for name in SEQ2SEQ}}
 
 
 def model_of(folders, kind, dropout=0.0, **options):

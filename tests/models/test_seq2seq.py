@@ -11,30 +11,22 @@ import numpy
 import pytest
 
 if fp.backend() != "torch":
-    pytest.skip("encoder-decoders are stock transformers models, which run on torch", allow_module_level=True)
+    pytest.skip("the stock model is torch; test_seq2seq_frameworks.py runs under all", allow_module_level=True)
 
 import torch
 from fastNLP import Accuracy, Callback, DataSet, Trainer, prepare_torch_dataloader
 from transformers import AutoModelForSeq2SeqLM
 
-from support.seq2seq import (
-    ANSWER,
-    BATCH,
-    CONFIGS,
-    LABELS,
-    LENGTH,
-    MASK,
-    METHODS,
-    SHAPES,
-    TEXT,
-    losses_of,
-    model_of,
-)
+from support import seq2seq
+from support.seq2seq import KINDS, LENGTH, METHODS, NAMES, PORTABLE, SHAPES, batch, losses_of, model_of
+
+TEXT, MASK, ANSWER, LABELS = map(torch.from_numpy, (seq2seq.TEXT, seq2seq.MASK, seq2seq.ANSWER, seq2seq.LABELS))
+BATCH = batch()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_without_a_prompt_logits_loss_and_greedy_tokens_are_those_of_transformers(folders, name):
-    model = model_of(folders[name], fp.FineTuningConfig()).double().eval()
+@pytest.mark.parametrize(("name", "portable"), KINDS)
+def test_without_a_prompt_logits_loss_and_greedy_tokens_are_those_of_transformers(folders, name, portable):
+    model = model_of(folders[name], fp.FineTuningConfig(), portable=portable).double().eval()
     stock = AutoModelForSeq2SeqLM.from_pretrained(folders[name], dtype=torch.float64).eval()
     ours, theirs = model(**BATCH), stock(**BATCH)
     torch.testing.assert_close(ours.logits, theirs.logits, atol=1e-9, rtol=0)
@@ -119,12 +111,12 @@ def stock_by_hand(folder, prompt, layers=None):
     return stock
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("name", "portable"), KINDS)
 @pytest.mark.parametrize("parts", [*((part,) for part in PREFIX_PARTS), PREFIX_PARTS], ids="+".join)
 @pytest.mark.parametrize("layers", [None, [1]], ids=str)
-def test_a_prefix_is_what_attention_by_hand_makes_of_it(folders, name, parts, layers):
+def test_a_prefix_is_what_attention_by_hand_makes_of_it(folders, name, portable, parts, layers):
     config = fp.PTuningV2Config(pre_seq_len=LENGTH, init_std=1.0, prefix_parts=parts, prefix_layers=layers)
-    model = model_of(folders[name], config).double().eval()
+    model = model_of(folders[name], config, portable=portable).double().eval()
     tuned = model.tuned_parameters()
     assert {key.split(".")[1] for key in tuned} == set(parts)
     ours = model(**BATCH)
@@ -142,7 +134,20 @@ def test_a_prefix_is_what_attention_by_hand_makes_of_it(folders, name, parts, la
     assert (felt.max() if layers else felt.min()) > 1e-4  # of all layers' prefix each token of each answer
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", PORTABLE)
+@pytest.mark.parametrize("layers", [None, [1]], ids=str)
+def test_a_decoders_prefix_at_the_first_positions_is_the_stock_models(folders, name, layers):
+    parts = {"prefix_parts": ("decoder",), "prefix_layers": layers}
+    config = fp.PTuningV2Config(pre_seq_len=LENGTH, init_std=1.0, shift_positions=True, **parts)
+    ours, stock = (model_of(folders[name], config, portable=portable).double().eval() for portable in (True, False))
+    torch.testing.assert_close(ours(**BATCH).logits, stock(**BATCH).logits, atol=1e-5, rtol=0)
+    at_none = model_of(folders[name], fp.PTuningV2Config(pre_seq_len=LENGTH, init_std=1.0, **parts)).double().eval()
+    assert (at_none(**BATCH).logits - stock(**BATCH).logits).abs().max() > 1e-3
+    written = [model.float().generate(TEXT, MASK, max_new_tokens=6).tolist() for model in (ours, stock)]
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_each_part_has_its_own_keys_and_values_and_starts_from_its_own(folders, name):
     model = model_of(folders[name])
     made = model.prompt.collapse()
@@ -174,9 +179,9 @@ def test_a_projection_makes_each_parts_prefix_with_a_network_of_its_own(folders,
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", CONFIGS)
-def test_padding_of_the_text_changes_nothing(folders, name, method):
-    model = model_of(folders[name], METHODS[method]).double().eval()
+@pytest.mark.parametrize(("name", "portable"), KINDS)
+def test_padding_of_the_text_changes_nothing(folders, name, portable, method):
+    model = model_of(folders[name], METHODS[method], portable=portable).double().eval()
     alone = model(TEXT[1:2, :5], labels=LABELS[1:2]).logits
     after_prefix = model(**BATCH).logits[1:2]
     torch.testing.assert_close(after_prefix, alone, atol=1e-9, rtol=0)
@@ -197,11 +202,11 @@ def test_an_answers_tokens_see_none_after_them(folders):
         assert (one[:, 3:] - other[:, 3:]).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_gradient_checkpointing_changes_no_gradient(folders, name):
+@pytest.mark.parametrize(("name", "portable"), KINDS)
+def test_gradient_checkpointing_changes_no_gradient(folders, name, portable):
     found = []
     for saving in (False, True):
-        model = model_of(folders[name], gradient_checkpointing=saving).double()
+        model = model_of(folders[name], gradient_checkpointing=saving, portable=portable).double()
         model.train()
         loss = model.train_step(**BATCH)["loss"]
         found.append(ops.gradients(loss, model.trainable_parameters()))
@@ -210,15 +215,17 @@ def test_gradient_checkpointing_changes_no_gradient(folders, name):
         numpy.testing.assert_allclose(saved, plain, atol=1e-9 * numpy.abs(plain).max())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_backbone_held_in_bf16_gives_nearly_the_same_loss(folders, name):
+@pytest.mark.parametrize(("name", "portable"), KINDS)
+def test_a_backbone_held_in_bf16_gives_nearly_the_same_loss(folders, name, portable):
     config = fp.PTuningV2Config(pre_seq_len=LENGTH)
-    whole, half = (model_of(folders[name], config, bf16=on)(**BATCH).loss.item() for on in (False, True))
+    whole, half = (
+        model_of(folders[name], config, bf16=on, portable=portable)(**BATCH).loss.item() for on in (False, True)
+    )
     assert half == pytest.approx(whole, rel=0.15)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_each_part_alone_and_a_prompt_before_the_encoders_input_learn(folders, name):
+@pytest.mark.parametrize(("name", "portable"), KINDS)
+def test_each_part_alone_and_a_prompt_before_the_encoders_input_learn(folders, name, portable):
     """Each of the first steps lowers the loss, the first by what its gradient says.
 
     Steps of a usual size jump to and fro on a random T5, and where they end hangs on the last bit. These are to lower
@@ -226,7 +233,7 @@ def test_each_part_alone_and_a_prompt_before_the_encoders_input_learn(folders, n
     """
     configs = [fp.PTuningV2Config(pre_seq_len=LENGTH, prefix_parts=(part,)) for part in PREFIX_PARTS]
     for config in [*configs, METHODS["prompt-tuning"], METHODS["p-tuning"], fp.FineTuningConfig()]:
-        model = model_of(folders[name], config, hidden_dropout_prob=0.0).double().train()
+        model = model_of(folders[name], config, hidden_dropout_prob=0.0, portable=portable).double().train()
         tuned = model.trainable_parameters()
         gradients = ops.gradients(model.train_step(**BATCH)["loss"], tuned)
         assert all(gradient.any() for gradient in gradients), config
@@ -237,8 +244,9 @@ def test_each_part_alone_and_a_prompt_before_the_encoders_input_learn(folders, n
 
 
 def test_dropout_is_the_checkpoints_where_it_is_tuned_and_none_where_it_is_frozen(folders):
-    for name in ("t5", "bart"):
-        frozen, tuned = (model_of(folders[name], config) for config in (METHODS["p-tuning-v2"], fp.FineTuningConfig()))
+    for name, portable in KINDS:
+        configs = (METHODS["p-tuning-v2"], fp.FineTuningConfig())
+        frozen, tuned = (model_of(folders[name], config, portable=portable) for config in configs)
         for model, same in ((frozen, True), (tuned, False)):
             model.train()
             one, other = (model(**BATCH).loss.item() for _ in range(2))
@@ -258,7 +266,7 @@ def test_only_labelled_words_are_scored_in_training_and_evaluation(folders):
     assert model.train_step(TEXT, MASK, LABELS * 0 - 100)["loss"].item() == 0
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("method", METHODS)
 def test_each_generated_token_is_the_one_that_a_model_which_reads_all_anew_puts_first(folders, name, method):
     model = model_of(folders[name], METHODS[method])

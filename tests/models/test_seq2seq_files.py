@@ -17,24 +17,18 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 if fp.backend() != "torch":
-    pytest.skip("encoder-decoders are stock transformers models, which run on torch", allow_module_level=True)
+    pytest.skip("the stock model is torch; test_seq2seq_frameworks.py runs under all", allow_module_level=True)
 
 import torch
 import transformers
 from tokenizers import processors
 from transformers import AutoModelForSeq2SeqLM
 
-from support.seq2seq import (
-    BATCH,
-    LABELS,
-    LENGTH,
-    MASK,
-    METHODS,
-    SHAPES,
-    TEXT,
-    losses_of,
-    model_of,
-)
+from support import seq2seq
+from support.seq2seq import KINDS, LENGTH, METHODS, SHAPES, batch, losses_of, model_of
+
+TEXT, MASK, LABELS = map(torch.from_numpy, (seq2seq.TEXT, seq2seq.MASK, seq2seq.LABELS))
+BATCH = batch()
 
 
 def lines_of(path):
@@ -185,9 +179,10 @@ def test_the_last_layers_are_those_of_each_part_and_refused_where_they_differ(fo
     assert model_of(folders["t5"], config).method_config.prefix_layers == (1,)
 
 
-def test_dropout_of_an_encoder_decoder_acts_from_the_first_chosen_layer_on(folders):
+@pytest.mark.parametrize(("name", "portable"), KINDS)
+def test_dropout_of_an_encoder_decoder_acts_from_the_first_chosen_layer_on(folders, name, portable):
     config = fp.PTuningV2Config(pre_seq_len=LENGTH, prefix_parts=("cross",), prefix_layers=[1])
-    model = model_of(folders["t5"], config, hidden_dropout_prob=0.5)
+    model = model_of(folders[name], config, hidden_dropout_prob=0.5, portable=portable)
     model.train()
     seen = []
     for seed in (1, 2):
@@ -243,6 +238,12 @@ def test_an_encoder_decoder_that_is_not_known_is_refused_by_its_name(tmp_path):
         model_of(tmp_path)
 
 
+def test_frozen_layers_of_an_encoder_decoder_are_refused_by_name(folders):
+    config = fp.PTuningV2Config(pre_seq_len=2, prefix_parts=("encoder",), prefix_layers=[1])
+    with pytest.raises(ConfigError, match="a t5 model, an encoder-decoder, whose frozen layers cannot be cached"):
+        model_of(folders["t5"], config, portable=True).frozen_source  # noqa: B018
+
+
 def test_features_that_encoder_decoders_lack_so_far_are_refused_by_name(folders, tmp_path):
     model_of(folders["t5"]).save_pretrained(tmp_path / "prompt")
     for tool, message in (
@@ -265,10 +266,3 @@ def test_a_transformers_that_computes_attention_otherwise_is_refused(folders, mo
 def test_a_method_that_finds_nothing_to_train_is_refused(folders, method, name):
     with pytest.raises(TrainingError, match=f"{method} finds nothing to train in .* use another method"):
         model_of(folders[name], method_config(method))
-
-
-@pytest.mark.parametrize("backend", ["paddle", "jittor"])
-def test_other_frameworks_name_torch(folders, run_python, backend):
-    code = f"import fastprompt as fp; fp.PromptForSeq2SeqLM.from_pretrained({str(folders['t5'])!r})"
-    done = run_python(backend, "-c", code, check=False)
-    assert "is a t5 model, which runs on torch only" in done.stderr.splitlines()[-1]

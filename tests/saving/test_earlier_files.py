@@ -36,8 +36,6 @@ def assert_logits(model, arrays):
 def test_an_earlier_prompt_gives_the_same_logits(version, name, tmp_path):
     """By its class and without naming one, and again after this version has saved it."""
     about, arrays = CONTENTS[version]["prompts"][name], stored(version, name)
-    if about["backbone"] == "t5" and fp.backend() != "torch":
-        pytest.skip("encoder-decoders are stock transformers models, which run on torch")
     folder, backbone = FIXTURES / version / "prompts" / name, FIXTURES / version / "backbones" / about["backbone"]
     model = getattr(fp, about["class"]).from_pretrained(folder, backbone=backbone)
     assert_logits(model, arrays)

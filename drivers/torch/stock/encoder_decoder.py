@@ -38,8 +38,6 @@ def _shift_positions(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str,
 
 
 class EncoderDecoderBackbone(StockBackbone):
-    gives_prefix_positions = True
-
     def __init__(self, model: nn.Module, config: dict[str, Any]) -> None:
         super().__init__(model, config)
         if not self.family.distances:
