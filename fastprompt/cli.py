@@ -22,8 +22,9 @@ from fastprompt.errors import FastpromptError, LostProcess
 from fastprompt.framework import set_backend
 from fastprompt.launch import local
 from fastprompt.launch.world import check_meeting, is_first, world
-from fastprompt.options.parsing import add_arguments, gather, read_given
+from fastprompt.options.parsing import add_arguments, read_given
 from fastprompt.options.train import TrainOptions
+from fastprompt.saving.remote import fetch_prompt
 
 _PROMPT_OPTIONS = [
     *("model_name_or_path", "backend", "device", "backbone", "per_device_eval_batch_size", "max_seq_length"),
@@ -131,8 +132,22 @@ def _train(arguments: dict[str, Any], results: TextIO) -> int:
     return command.main(options, results)
 
 
+def _of_prompt(arguments: dict[str, Any], names: list[str]) -> TrainOptions:
+    """The options of a command that uses a saved prompt, which may be on the hub."""
+    revision = arguments.pop("revision")
+    given = read_given(arguments, names)
+    if "model_name_or_path" in given.values:
+        given.values["model_name_or_path"] = str(fetch_prompt(given.values["model_name_or_path"], revision))
+    return TrainOptions(**given.used())
+
+
+def _add_prompt_options(parser: argparse.ArgumentParser, names: list[str]) -> None:
+    add_arguments(parser, names)
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a prompt on the hub")
+
+
 def _evaluate(arguments: dict[str, Any], results: TextIO) -> int:
-    options = gather(arguments, _EVALUATE_OPTIONS)
+    options = _of_prompt(arguments, _EVALUATE_OPTIONS)
     _choose_backend(options)
     check_evaluation(options)
     check_meeting()
@@ -143,7 +158,7 @@ def _evaluate(arguments: dict[str, Any], results: TextIO) -> int:
 
 def _predict(arguments: dict[str, Any], results: TextIO) -> int:
     asked = {name: arguments.pop(name) for name in ("input", "format", "version_2_with_negative")}
-    options = gather(arguments, _PREDICT_OPTIONS)
+    options = _of_prompt(arguments, _PREDICT_OPTIONS)
     _choose_backend(options)
     check_prediction(options, asked["input"])
     from fastprompt.commands import predict
@@ -152,7 +167,7 @@ def _predict(arguments: dict[str, Any], results: TextIO) -> int:
 
 
 def _add_predict_options(parser: argparse.ArgumentParser) -> None:
-    add_arguments(parser, _PREDICT_OPTIONS)
+    _add_prompt_options(parser, _PREDICT_OPTIONS)
     parser.add_argument(
         *("--input",), metavar="FILE", help="file of texts, or of JSON objects (.jsonl, .json); default: stdin"
     )
@@ -213,7 +228,7 @@ class _Command:
 _COMMANDS = {
     "train": _Command("tune a prompt and evaluate it", add_arguments, _train, by_all=True),
     "evaluate": _Command(
-        "a saved prompt's metrics", partial(add_arguments, names=_EVALUATE_OPTIONS), _evaluate, by_all=True
+        "a saved prompt's metrics", partial(_add_prompt_options, names=_EVALUATE_OPTIONS), _evaluate, by_all=True
     ),
     "predict": _Command("a saved prompt's answers to lines of input", _add_predict_options, _predict),
     "parity": _Command(
@@ -239,7 +254,7 @@ _COMMANDS = {
     "show": _Command(
         "what a saved prompt is",
         lambda parser: _show_module().add_arguments(parser),
-        lambda arguments, results: _show_module().main(arguments["prompt"], results),
+        lambda arguments, results: _show_module().main(**arguments, results=results),
     ),
     "tasks": _Command(
         "the tasks, their data sets, files and scores",

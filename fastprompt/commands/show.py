@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from fastprompt.metrics.tasks import SCORE_NAMES
 from fastprompt.pretrained.checkpoint import read_json
 from fastprompt.saving import prompt_file
+from fastprompt.saving.remote import fetch_prompt
 from fastprompt.saving.run_folder import METRICS_FILE
 
 from rich.console import Console
@@ -18,11 +19,12 @@ _OF_RUN = ("backend", "backend_version", "seed", "learning_rate", "num_train_epo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompt", metavar="PROMPT", help="a saved prompt's folder")
+    parser.add_argument("prompt", metavar="PROMPT", help="a saved prompt's folder, or its hub id")
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a prompt on the hub")
 
 
-def main(prompt: str, results: TextIO) -> int:
-    saved = prompt_file.read_prompt(prompt)
+def main(prompt: str, revision: str | None, results: TextIO) -> int:
+    saved = prompt_file.read_prompt(fetch_prompt(prompt, revision))
     for name, value in describe(saved).items():
         print(f"{name}: {value}", file=results)
     table = Table("tensor", "shape", "type", "numbers")

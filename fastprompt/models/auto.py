@@ -13,6 +13,7 @@ from fastprompt.models.seq2seq_lm import PromptForSeq2SeqLM
 from fastprompt.models.sequence_classification import PromptForSequenceClassification
 from fastprompt.models.token_classification import PromptForTokenClassification
 from fastprompt.saving import prompt_file
+from fastprompt.saving.remote import fetch_prompt
 
 MODELS: dict[str, type[PromptModel]] = {
     kind.task: kind
@@ -39,15 +40,17 @@ def model_class(task: str) -> type[PromptModel]:
     return MODELS[task]
 
 
-def load_prompt_model(directory: str | Path, **options: Any) -> PromptModel:
+def load_prompt_model(directory: str | Path, *, revision: str | None = None, **options: Any) -> PromptModel:
     """A saved prompt in the model of its task.
 
     Args:
-        directory: the prompt's folder.
+        directory: the prompt's folder, or its hub id.
+        revision: of a prompt on the hub, a branch, a tag or a commit.
         options: what `from_pretrained` takes beside a saved prompt: backbone, bf16, portable, ...
 
     Raises:
         CheckpointError: there is no prompt, or something of it or of its backbone is missing or cut.
         ConfigError: this version has no model for its task.
     """
+    directory = fetch_prompt(directory, revision)
     return model_class(prompt_file.saved_task(directory)).from_pretrained(directory, **options)

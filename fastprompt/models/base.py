@@ -27,6 +27,7 @@ from fastprompt.models.requirements import check_positions, dropout_rates, resol
 from fastprompt.pretrained.checkpoint import Checkpoint
 from fastprompt.pretrained.tokenizer import load_tokenizer
 from fastprompt.saving import prompt_file
+from fastprompt.saving.remote import prompt_or_model
 
 import numpy
 
@@ -104,6 +105,7 @@ class PromptModel(nn.Module):
         label_names: list[str] | None = None,
         problem_type: str | None = None,
         backbone: str | Path | None = None,
+        revision: str | None = None,
         seed: int = 0,
         bf16: bool = False,
         load_in_8bit: bool = False,
@@ -117,7 +119,7 @@ class PromptModel(nn.Module):
         """A model ready to train, or a saved prompt ready for use.
 
         Args:
-            model_name_or_path: a hub id, a folder in Hugging Face form, or a saved prompt's folder.
+            model_name_or_path: a folder in Hugging Face form or a saved prompt's, or the hub id of either.
             config: the method; P-Tuning v2 where none is given. A saved prompt brings its own.
             num_labels: number of classes; 2, or as many as there are names, or 1 for a regression.
             label_names: their names, in order of their indices; or a dict between indices and names, as transformers'
@@ -125,6 +127,7 @@ class PromptModel(nn.Module):
             problem_type: sequence classification's, as transformers names it: "single_label_classification",
                 "multi_label_classification" or "regression". None: a regression where num_labels is 1, else the first.
             backbone: where the backbone of a saved prompt lies, if not where its file says.
+            revision: of a saved prompt on the hub, a branch, a tag or a commit.
             seed: seeds the initial values of prompt and head.
             bf16: hold a frozen backbone in bfloat16; prompt and head stay in float32.
             load_in_8bit, load_in_4bit: hold a frozen backbone's linear layers in so many bits (torch, bitsandbytes).
@@ -145,6 +148,7 @@ class PromptModel(nn.Module):
         label_names = None if label_names is None else in_order(label_names)
         if config is not None:
             check_config(config)
+        model_name_or_path = prompt_or_model(model_name_or_path, revision)
         saved = prompt_file.read_prompt(model_name_or_path) if prompt_file.is_prompt(model_name_or_path) else None
         if saved is not None:
             if config is not None:

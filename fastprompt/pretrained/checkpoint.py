@@ -13,6 +13,7 @@ from typing import Any
 from fastprompt.errors import CheckpointError
 from fastprompt.pretrained.families import family_of
 from fastprompt.pretrained.family import Family
+from fastprompt.pretrained.hub import hub_errors
 from fastprompt.pretrained.tensor_files import TensorFile, open_tensors
 
 import numpy
@@ -49,24 +50,13 @@ def check_name(name_or_path: str | Path) -> None:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    try:
+    with hub_errors(name):
         folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
         weights = weights_in(folder)
         if weights is None or weights.match("pytorch_model*"):
             folder = Path(snapshot_download(name, allow_patterns=_HUB_PICKLES))
         return folder
-    except HFValidationError as error:
-        raise CheckpointError(f"{name!r} is neither a folder nor a well-formed hub id.") from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"The hub has no model {name!r} (or it is private: `hf auth login`), and there is no such folder."
-        ) from error
-    except (LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"{name!r} is no folder here and the hub cannot be reached; go online, or name a downloaded model's folder."
-        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
