@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ impo
     from fastprompt.models.sequence_classification import (
         PromptForSequenceClassification as PromptForSequenceClassification,
     )
+    from fastprompt.models.sharing import push_to_hub as push_to_hub
     from fastprompt.models.token_classification import PromptForTokenClassification as PromptForTokenClassification
     from fastprompt.pretrained.tokenizer import load_tokenizer as load_tokenizer
     from fastprompt.training.checkpointing import check_checkpoint as check_checkpoint
@@ -94,6 +95,7 @@ _EXPORTS = {
     "fastprompt.models.seq2seq_lm": ("PromptForSeq2SeqLM",),
     "fastprompt.models.sequence_classification": ("PromptForSequenceClassification",),
     "fastprompt.models.token_classification": ("PromptForTokenClassification",),
+    "fastprompt.models.sharing": ("push_to_hub",),
     "fastprompt.pretrained.tokenizer": ("load_tokenizer",),
     "fastprompt.training.checkpointing": ("check_checkpoint", "find_checkpoints"),
     "fastprompt.training.frozen_layers": ("cache_frozen_layers",),

@@ -30,6 +30,7 @@ from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import backend, runtime
 from fastprompt.launch.world import is_first
 from fastprompt.models.base import PromptModel
+from fastprompt.models.card import write_card
 from fastprompt.models.trainable import trainable_share
 from fastprompt.options.groups import OPTIONS, EvaluationOptions
 from fastprompt.options.train import TrainOptions
@@ -180,6 +181,8 @@ def train(options: TrainOptions) -> dict[str, Any]:
         "seed": options.model.seed,
     }
     write_whole({output / METRICS_FILE: as_json(metrics)})
+    if run.do_train and is_first():
+        write_card(prompt_file.read_description(output), output, metrics)
     return metrics
 
 

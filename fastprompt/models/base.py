@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from fastprompt.backbones.loading import load_backbone
 from fastprompt.data.frozen import FrozenStates, as_keyword
-from fastprompt.errors import BackendError, ConfigError
-from fastprompt.framework import backend, driver_module, frameworks_with, has, nn, ops
+from fastprompt.errors import ConfigError
+from fastprompt.framework import nn, ops
 from fastprompt.methods.base import MethodConfig
 from fastprompt.methods.build import make_prompt
 from fastprompt.methods.checks import label_names as in_order
@@ -353,9 +353,14 @@ class PromptModel(nn.Module):
     def save_pretrained(self, directory: str | Path) -> None:
         """Write what was tuned, and not the backbone, as `prompt_config.json` and `prompt.safetensors`.
 
-        Both are written whole or not at all; an earlier prompt in the folder is replaced.
+        Both are written whole or not at all; an earlier prompt in the folder is replaced. A model card, `README.md`,
+        stands beside them, unless the folder has another file of that name.
         """
         saving.write_prompt(self, directory)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload what `save_pretrained` writes; `options` and the result are those of `fp.push_to_hub`."""
+        return saving.push(self, repo_id, **options)
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model as ONNX for serving, its prompt baked in as constants; on torch only.
@@ -370,13 +375,7 @@ class PromptModel(nn.Module):
             ConfigError: the file exists already, its folder does not, or the backbone is in bf16.
             CheckpointError: the file cannot be written, or the model has no ONNX form.
         """
-        if not has("export"):
-            other = frameworks_with("export")[0]
-            raise BackendError(
-                f"export runs on {other}, this process on {backend()}: save the prompt, start again with "
-                f"FASTNLP_BACKEND={other}, and load the same folder there."
-            )
-        driver_module("export").export(self, path, overwrite)
+        saving.export(self, path, overwrite)
 
     def load_prompt(self, directory: str | Path) -> None:
         """Replace what was tuned by a saved prompt of the same method and backbone.

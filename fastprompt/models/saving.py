@@ -1,10 +1,14 @@
 """Prompt files of a model: written, and put back in place."""
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
-from fastprompt.errors import CheckpointError
-from fastprompt.framework import nn, ops
+from fastprompt.errors import BackendError, CheckpointError
+from fastprompt.framework import backend, driver_module, frameworks_with, has, nn, ops
+from fastprompt.models.card import write_card
 from fastprompt.models.protocol import Model
+from fastprompt.models.sharing import push_to_hub
 from fastprompt.models.trainable import named_tensors, stored_parameters
 from fastprompt.saving.prompt_file import SavedPrompt, describe, write_saved
 
@@ -12,7 +16,7 @@ import numpy
 
 
 def write_prompt(model: Model, directory: str | Path) -> None:
-    """Write `model`'s tuned tensors and their description into `directory`."""
+    """Write `model`'s tuned tensors, their description and a model card into `directory`."""
     tensors = {name: ops.to_numpy(p) for name, p in stored_parameters(model).items()}
     if model.prompt is not None:
         if not model.has_encoder:  # the weights are the prompt itself in another order
@@ -22,6 +26,7 @@ def write_prompt(model: Model, directory: str | Path) -> None:
     saved = describe(model.checkpoint, model.method_config, model.task, model.label_names, tensors, directory)
     saved.problem_type, saved.text_settings = model.problem_type, model.text_settings
     write_saved(saved, directory)
+    write_card(saved, directory, {})
 
 
 def load_tuned(model: Model, saved: SavedPrompt) -> None:
@@ -61,3 +66,25 @@ def _weights(model: Model, saved: SavedPrompt) -> dict[str, numpy.ndarray]:
         raise CheckpointError(f"{saved.directory} lacks the tensor {missing[0]}; save the prompt again.")
     rows = model.prompt.expand_from(saved.tensors)
     return stored | {f"prompt.{name}": value for name, value in rows.items()}
+
+
+def push(model: Model, repo_id: str, **options: Any) -> str:
+    """Upload a model's prompt; see `push_to_hub` for the options and the result."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_prompt(model, folder)
+        return push_to_hub(folder, repo_id, **options)
+
+
+def export(model: Model, path: str | Path, overwrite: bool) -> None:
+    """Write a model as ONNX, where this process's framework can.
+
+    Raises:
+        BackendError: it cannot, or the exporter's packages are missing.
+    """
+    if not has("export"):
+        other = frameworks_with("export")[0]
+        raise BackendError(
+            f"export runs on {other}, this process on {backend()}: save the prompt, start again with "
+            f"FASTNLP_BACKEND={other}, and load the same folder there."
+        )
+    driver_module("export").export(model, path, overwrite)

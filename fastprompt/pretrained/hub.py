@@ -4,11 +4,12 @@
 with the hub's interface (a mirror), HF_TOKEN the token of private repositories, HF_HUB_OFFLINE=1 asks no server.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fastprompt.errors import CheckpointError
+from fastprompt.errors import CheckpointError, FastpromptError
 
 
 @contextmanager
@@ -17,11 +18,13 @@ def hub_errors(name: str, revision: str | None = None) -> Iterator[None]:
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)  # its lines about every retry, beside the one that is raised here
     try:
         yield
     except HFValidationError as error:
@@ -34,15 +37,27 @@ def hub_errors(name: str, revision: str | None = None) -> Iterator[None]:
         raise CheckpointError(
             f"The hub has no model {name!r} (or it is private: `hf auth login`), and there is no such folder."
         ) from error
-    except (LocalEntryNotFoundError, OSError, RuntimeError) as error:
+    except FastpromptError:
+        raise
+    except Exception as error:  # of the HTTP library, which differs by huggingface_hub's version
         status = getattr(error.response, "status_code", None) if isinstance(error, HfHubHTTPError) else None
         if status in (401, 403):
             raise CheckpointError(
-                f"The hub does not let this token at {name!r} (status {status}): `hf auth login` with one that may."
+                f"The hub refuses {name!r} (status {status}): `hf auth login` with a token that may."
             ) from error
         raise CheckpointError(
             f"{name!r} is no folder here and the hub cannot be reached; go online, or name a downloaded model's folder."
         ) from error
+    finally:
+        log.setLevel(level)
+
+
+def is_downloaded(name: str, file: str) -> bool:
+    """Whether a file of a repository lies in the local cache; the hub is not asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    with hub_errors(name):
+        return isinstance(try_to_load_from_cache(name, file), str)
 
 
 def fetch_files(name: str, files: tuple[str, ...], revision: str | None = None) -> Path | None:

@@ -57,6 +57,12 @@ class SavedPrompt:
         """What training goes on with where no rate is given: without its encoder a prompt is trained as it is."""
         return self.config.learning_rate if self.collapsed else self.config.default_learning_rate
 
+    @property
+    def has_local_backbone(self) -> bool:
+        """Whether its backbone is named by a folder of a machine, this one or another, and not by a hub id."""
+        name = self.backbone_name
+        return name.startswith(("/", "~", ".")) or "\\" in name or Path(name).expanduser().is_dir()
+
     def check_task(self, task: str) -> None:
         if self.task != task:
             raise CheckpointError(

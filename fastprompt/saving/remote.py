@@ -4,8 +4,10 @@ from pathlib import Path
 
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.pretrained.checkpoint import check_name
-from fastprompt.pretrained.hub import fetch_files
+from fastprompt.pretrained.hub import fetch_files, is_downloaded
 from fastprompt.saving.prompt_file import CONFIG_FILE, TENSOR_FILE
+
+_MODEL_FILE = "config.json"  # which a model's repository has and a prompt's has not
 
 
 def fetch_prompt(name_or_path: str | Path, revision: str | None = None) -> Path:
@@ -40,6 +42,8 @@ def prompt_or_model(name_or_path: str | Path, revision: str | None = None) -> st
     if not _may_be_on_hub(name_or_path):
         return name_or_path
     check_name(name_or_path)
+    if is_downloaded(str(name_or_path), _MODEL_FILE):
+        return name_or_path
     try:
         return fetch_files(str(name_or_path), (CONFIG_FILE, TENSOR_FILE)) or name_or_path
     except CheckpointError:

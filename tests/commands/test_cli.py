@@ -44,6 +44,7 @@ def trained(command, task, tmp_path_factory):
 def test_train_leaves_prompt_metrics_and_history(trained):
     output, done = trained
     assert {path.name for path in output.iterdir()} == {
+        "README.md",
         "prompt_config.json",
         "prompt.safetensors",
         "metrics.json",

@@ -6,10 +6,13 @@ import fastprompt as fp
 from fastprompt.cli import main
 from fastprompt.errors import CheckpointError, ConfigError
 from fastprompt.framework import ops
+from fastprompt.models.card import is_ours
+from fastprompt.pretrained.hub import fetch_files
 from fastprompt.saving.remote import fetch_prompt, prompt_or_model
 
 import numpy
 import pytest
+import yaml
 from huggingface_hub import constants
 
 from support.hub import TOKEN, Hub
@@ -24,6 +27,7 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between two tries of a server that is down
     monkeypatch.delenv("HF_TOKEN", raising=False)
     yield started
     started.close()
@@ -108,6 +112,8 @@ def test_each_mistake_gets_one_clear_line(hub, prompt, monkeypatch, capfd):
     hub.commit("me/model", {"config.json": b"{}"})
     hub.private.add("me/private")
 
+    capfd.readouterr()
+
     def line(*arguments):
         assert main(["show", *arguments]) == 1
         (found,) = capfd.readouterr().err.splitlines()
@@ -139,9 +145,118 @@ def test_a_model_s_id_and_a_local_name_are_left_as_they_are(hub, tiny):
     hub.commit("me/model", {"config.json": b"{}"})
     assert prompt_or_model("me/model") == "me/model"
     assert prompt_or_model("me/none") == "me/none"
+    fetch_files("me/model", ("config.json",))
+    asked = len(hub.asked)
+    assert prompt_or_model("me/model") == "me/model"  # which the cache has
+    assert len(hub.asked) == asked
     asked = len(hub.asked)
     assert prompt_or_model("bert-base-uncased") == "bert-base-uncased"
     assert prompt_or_model(tiny["bert"]) == tiny["bert"]
     assert len(hub.asked) == asked
     with pytest.raises(ConfigError, match="revision goes with"):
         fp.PromptForSequenceClassification.from_pretrained(tiny["bert"], revision="v1")
+
+
+@pytest.fixture
+def pushable(prompt, monkeypatch):
+    """A run's folder, and a token in the environment."""
+    metrics = {
+        "accuracy": 0.75,
+        "loss": 0.5,
+        "eval_samples": 40,
+        "task_name": "glue",
+        "dataset_name": "sst2",
+        "seed": 11,
+    }
+    metrics |= {"backend": "paddle", "backend_version": "3.3.1", "data_dir": "/somebody/data"}
+    (prompt / "metrics.json").write_text(json.dumps(metrics))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    return prompt
+
+
+def test_a_pushed_model_gives_the_same_logits_by_its_id(hub, prompt, tiny, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    model = fp.load_prompt_model(prompt)
+    assert model.push_to_hub("me/new", base_model="someone/bert").startswith(hub.url)
+    assert set(hub.files("me/new")) == {"README.md", "prompt_config.json", "prompt.safetensors"}
+    again = fp.load_prompt_model("me/new", backbone=tiny["bert"])
+    numpy.testing.assert_array_equal(logits(again), logits(model))
+
+
+@pytest.mark.once
+def test_a_card_says_what_the_hub_and_a_reader_need(hub, pushable):
+    fp.push_to_hub(pushable, "me/new", base_model="someone/bert", private=True)
+    assert hub.private == {"me/new"}
+    card = hub.files("me/new")["README.md"].decode()
+    head = yaml.safe_load(card.split("---")[1])
+    assert head == {
+        "library_name": "fastprompt",
+        "base_model": "someone/bert",
+        "pipeline_tag": "text-classification",
+        "tags": ["fastprompt", "prompt-tuning", "p-tuning-v2", "paddle"],
+    }
+    assert "| data set | glue sst2 |" in card
+    assert "| trained under | paddle 3.3.1 |" in card
+    assert "Scores on 40 evaluation examples (seed 11; one run):" in card
+    assert "| accuracy | 0.7500 |" in card
+    assert 'model = fp.load_prompt_model("me/new")' in card
+
+
+@pytest.mark.once
+def test_no_path_of_this_machine_is_pushed(hub, pushable, tiny):
+    with pytest.raises(ConfigError, match=r"local folder .*; name the backbone's hub id: base_model="):
+        fp.push_to_hub(pushable, "me/new")
+    with pytest.raises(ConfigError, match="it is the backbone's hub id, and no local folder"):
+        fp.push_to_hub(pushable, "me/new", base_model=str(tiny["bert"]))
+    assert hub.commits == {}
+    fp.push_to_hub(pushable, "me/new", base_model="someone/bert")
+    pushed = hub.files("me/new")
+    for path in (str(tiny["bert"].parent), str(pushable), "/somebody"):
+        assert not [name for name, content in pushed.items() if path.encode() in content]
+    config = json.loads((pushable / "prompt_config.json").read_text())
+    (pushable / "prompt_config.json").write_text(json.dumps({**config, "labels": ["/home/somebody/x", "good"]}))
+    with pytest.raises(ConfigError, match="holds the path '/home/somebody/x' under 'labels'; it is not uploaded"):
+        fp.push_to_hub(pushable, "me/new", base_model="someone/bert")
+
+
+@pytest.mark.once
+def test_a_remote_prompt_of_another_method_or_backbone_is_replaced_when_asked(hub, pushable, tmp_path):
+    base = {"base_model": "someone/bert"}
+    fp.push_to_hub(pushable, "me/new", **base)
+    fp.push_to_hub(pushable, "me/new", **base)  # the same method and backbone
+    config = json.loads((pushable / "prompt_config.json").read_text())
+    for changed, what in (({"method": "bitfit"}, "method"), ({"backbone": {"fingerprint": "sha256:x"}}, "backbone")):
+        hub.commit("me/new", {"prompt_config.json": json.dumps({**config, **changed}).encode()})
+        with pytest.raises(ConfigError, match=f"me/new holds a prompt of another {what}"):
+            fp.push_to_hub(pushable, "me/new", **base)
+    fp.push_to_hub(pushable, "me/new", overwrite=True, **base)
+    assert json.loads(hub.files("me/new")["prompt_config.json"])["method"] == "p-tuning-v2"
+    hub.commit("me/model", {".gitattributes": b"", "config.json": b"{}"})
+    with pytest.raises(ConfigError, match=r"me/model holds config\.json and no prompt"):
+        fp.push_to_hub(pushable, "me/model", **base)
+
+
+@pytest.mark.once
+def test_pushing_without_a_token_or_network_is_one_clear_line(hub, pushable, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(CheckpointError, match=r"The hub refuses 'me/new' \(status 401\): `hf auth login`"):
+        fp.push_to_hub(pushable, "me/new", base_model="someone/bert")
+    hub.close()
+    with pytest.raises(CheckpointError, match="the hub cannot be reached"):
+        fp.push_to_hub(pushable, "me/new", base_model="someone/bert")
+
+
+@pytest.mark.once
+def test_a_card_of_somebody_else_is_left_as_it_is(hub, pushable):
+    base = {"base_model": "someone/bert"}
+    model = fp.load_prompt_model(pushable)
+    assert is_ours((pushable / "README.md").read_bytes())
+    fp.push_to_hub(pushable, "me/new", **base)
+    hub.commit("me/new", {"README.md": b"mine"})
+    fp.push_to_hub(pushable, "me/new", **base)
+    assert hub.files("me/new")["README.md"] == b"mine"
+    (pushable / "README.md").write_text("my own")
+    model.save_pretrained(pushable)
+    assert (pushable / "README.md").read_text() == "my own"
+    fp.push_to_hub(pushable, "me/other", **base)
+    assert hub.files("me/other")["README.md"] == b"my own"

@@ -59,7 +59,7 @@ class Hub:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # a connection for each request: a closed server answers no more
     hub: Hub
 
     def log_message(self, *arguments):
@@ -92,8 +92,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(f"{self.command} {urlsplit(self.path).path}")
         if parts[:2] == ["api", "models"]:
             repo, revision = "/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main"
-        else:
+        elif len(parts) > 4:
             repo, revision = "/".join(parts[:2]), parts[3]
+        else:
+            self._send(404)
+            return
         if not self._allowed(repo):
             return
         if (found := self.hub.find(repo, revision)) is None:
@@ -129,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(409, {"error": "exists", "url": f"{self.hub.url}/{repo}"}, Content_Type="application/json")
                 return
             self.hub.commits[repo] = []
-            if asked.get("private"):
+            if asked.get("private") or asked.get("visibility") == "private":
                 self.hub.private.add(repo)
             self._send(200, {"url": f"{self.hub.url}/{repo}", "id": repo}, Content_Type="application/json")
             return

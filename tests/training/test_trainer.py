@@ -227,6 +227,6 @@ def test_the_example_script_runs_with_its_callbacks(run_python, tiny, tmp_path):
     )
     assert "acc#acc" in done.stdout.splitlines()[-1]
     (saved,) = (tmp_path / "out").glob("*/model-last")
-    assert sorted(path.name for path in saved.iterdir()) == ["prompt.safetensors", "prompt_config.json"]
+    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "prompt.safetensors", "prompt_config.json"]
     assert json.loads((saved / "prompt_config.json").read_text())["pre_seq_len"] == 20
     fp.PromptForSequenceClassification.from_pretrained(saved)
