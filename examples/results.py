@@ -43,7 +43,7 @@ class Row:
     Attributes:
         minutes: a guess of what a run takes.
         options: of `fastprompt train`; of a row of PEFT its kind and its data's size.
-        seeded: whether a run depends on its seed.
+        seeded: whether a run depends on its seed; one that does not trains nothing.
     """
 
     name: str
@@ -62,20 +62,27 @@ class Task:
     rows: tuple[Row, ...]
 
 
+_SST2 = "--task_name glue --dataset_name sst2 --data_dir {data}/sst2"
 _SMALL = "--max_train_samples 8000"
 TABLES = {
     "sst2": Task(
-        "--task_name glue --dataset_name sst2 --data_dir {data}/sst2",
+        _SST2,
         ("accuracy",),
         (
             Row("P-Tuning v2, the defaults", 5, ""),
             Row("P-Tuning v2, last 2 layers cached, 3 epochs", 4, _LAYERS),
+        ),
+    ),
+    "sst2-baselines": Task(
+        _SST2,
+        ("accuracy",),
+        (
             Row("fine-tuning", 10, "--method fine-tuning"),
             Row("PEFT's prefix tuning", 8, "prefix", peft=True),
         ),
     ),
     "sst2-8000": Task(
-        f"--task_name glue --dataset_name sst2 --data_dir {{data}}/sst2 {_SMALL}",
+        f"{_SST2} {_SMALL}",
         ("accuracy",),
         (
             Row("P-Tuning v2, the defaults", 1, ""),
@@ -112,7 +119,7 @@ TABLES = {
         ("p_at_1", "p_at_10", "mrr"),
         (
             Row("manual templates", 1, "--method manual", seeded=False),
-            Row("P-Tuning v1", 5, f"--method p-tuning --learning_rate 1e-3 {_FACTS}"),
+            Row("P-Tuning v1", 4, f"--method p-tuning --learning_rate 1e-3 {_FACTS}"),
             Row("deep prefix, 10 positions", 4, f"--pre_seq_len 10 {_FACTS}"),
             Row("fine-tuning", 5, f"--method fine-tuning {_FACTS}"),
             Row(
@@ -168,7 +175,9 @@ def plan(options: argparse.Namespace) -> list[Run]:
                     if row.peft
                     else f"--backend torch {task.shared} {row.options}".format(**places)
                 )
-                words = [*own.split(), *options.more, "--seed", str(seed), "--output_dir", str(folder)]
+                limits = options.limits if row.seeded else {"max_eval_samples": options.max_eval_samples}
+                more = [word for key, value in limits.items() if value for word in (f"--{key}", str(value))]
+                words = [*own.split(), *more, "--seed", str(seed), "--output_dir", str(folder)]
                 where = [model, "--data", options.data] if row.peft else ["--model_name_or_path", model]
                 runs.append(Run(name, row, seed, folder, [*map(str, where), *words]))
     return runs
@@ -327,8 +336,7 @@ def main() -> int:
     options.only = options.only or [name for name in TABLES if name != "lama" or options.mlm_model]
     if "lama" in options.only and not options.mlm_model:
         parser.error("the table lama needs --mlm_model")
-    limits = {name: getattr(options, name) for name in ("max_train_samples", "max_eval_samples")}
-    options.more = [word for name, value in limits.items() if value for word in (f"--{name}", str(value))]
+    options.limits = {name: getattr(options, name) for name in ("max_train_samples", "max_eval_samples")}
     runs = plan(options)
     for name in options.only:
         own = [run for run in runs if run.table == name]
