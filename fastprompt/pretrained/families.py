@@ -158,6 +158,7 @@ FAMILIES: dict[str, Family] = {
     "mt5": _T5,
     "bart": Family(
         "model",
+        portable="bart",
         hidden_dropout=("dropout", "activation_dropout", "classifier_dropout"),
         attention_dropout=("attention_dropout",),
         token_types=False,

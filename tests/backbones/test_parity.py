@@ -104,7 +104,7 @@ ANSWERS = (
     {"attention_probs_dropout_prob": None},
     lambda draw: {"labels": some(draw.integers(4, 60, (4, 6)))},
 )
-SEQ2SEQ = ("t5-mild", "flan-t5-mild", "mt5-mild")
+SEQ2SEQ = ("t5-mild", "flan-t5-mild", "mt5-mild", "bart-mild")
 BOTH = ("p-tuning-v2", "fine-tuning")
 OTHER_HEADS = [head for head in HEADS if head != "classes"]
 

@@ -10,7 +10,7 @@ import pytest
 
 SEQ2SEQ = ["t5", "bart"]
 CAUSAL = ["gpt2", "qwen3", "bloom", "mistral", "gemma"]
-PORTABLE = ["t5", "bert", "distilbert", "albert", "mpnet", "deberta", "deberta-v2", *CAUSAL]
+PORTABLE = ["t5", "bart", "bert", "distilbert", "albert", "mpnet", "deberta", "deberta-v2", *CAUSAL]
 STOCK = ["bert", "albert", "modernbert", "deberta", "deberta-v3", "mpnet", *CAUSAL, *SEQ2SEQ]
 KINDS = [*((name, True) for name in PORTABLE), *((name, False) for name in STOCK if backend() == "torch")]
 CHECKPOINTED = [kind for kind in KINDS if kind != ("albert", False)]  # transformers' has no gradient checkpointing

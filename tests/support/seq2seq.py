@@ -7,7 +7,7 @@ import numpy
 
 LENGTH = 3
 NAMES = ["t5", "flan-t5", "mt5", "bart"]
-PORTABLE = ["t5", "flan-t5", "mt5"]
+PORTABLE = ["t5", "flan-t5", "mt5", "bart"]
 # Of torch alone: the stock model, and the portable definition where there is one.
 KINDS = [*((name, False) for name in NAMES), *((name, True) for name in PORTABLE)]
 SHAPES = {  # (layers, heads, head_dim) of encoder, decoder and cross-attention
