@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/.ready
 
-.PHONY: demo test test-torch test-torch-1 test-torch-2 test-torch-3 test-paddle test-jittor test-parity test-environments test-sizes lint setup
+.PHONY: demo test test-torch test-torch-1 test-torch-2 test-torch-3 test-paddle test-jittor test-parity test-environments test-sizes lint setup docs
 
 setup: $(READY)
 
@@ -15,6 +15,20 @@ $(READY): setup.cfg pyproject.toml constraints.txt minilm.txt
 
 demo: $(READY)
 	.venv/bin/python examples/demo.py
+
+# Sphinx has an environment of its own, which sees the packages of .venv/ too: the reference imports what it documents,
+# and .venv/ stays as the tests want it. Building takes no network; warnings are errors.
+SPHINX := .venv/docs/.ready
+
+$(SPHINX): $(READY)
+	.venv/bin/python -m venv .venv/docs
+	.venv/bin/python -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" > $$(echo .venv/docs/lib/python3*/site-packages)/outer.pth
+	.venv/docs/bin/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+	touch $@
+
+docs: $(SPHINX)
+	.venv/docs/bin/python -m sphinx -W --keep-going -q docs build/docs
+	.venv/docs/bin/python -m sphinx -W --keep-going -q -D language=zh_CN -c docs docs/zh build/docs/zh
 
 lint: $(READY)
 	.venv/bin/ruff check .

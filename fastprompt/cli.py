@@ -1,4 +1,4 @@
-"""The command `fastprompt`, whose commands _COMMANDS lists. This is its parser alone.
+"""The command `fastprompt`, whose commands COMMANDS lists. This is its parser alone.
 
 Results alone go to standard output; what frameworks print on it is sent to standard error. The framework is chosen
 before a command's module, which imports it, is imported.
@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastprompt {version('fastprompt')}")
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
-    for name, command in _COMMANDS.items():
+    for name, command in COMMANDS.items():
         parsers.add_parser(name, help=command.help).add_options = command.add_options
     return parser
 
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     arguments = vars(make_parser().parse_args(argv))
     name = arguments.pop("command")
-    command = _COMMANDS[name]
+    command = COMMANDS[name]
     if not command.by_all and not is_first():
         here = world()
         print(f"fastprompt: rank 0 of the {here.size} processes does {name}, not rank {here.rank}.", file=sys.stderr)
@@ -225,7 +225,7 @@ class _Command:
     by_all: bool = False
 
 
-_COMMANDS = {
+COMMANDS = {
     "train": _Command("tune a prompt and evaluate it", add_arguments, _train, by_all=True),
     "evaluate": _Command(
         "a saved prompt's metrics", partial(_add_prompt_options, names=_EVALUATE_OPTIONS), _evaluate, by_all=True

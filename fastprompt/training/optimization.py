@@ -88,7 +88,7 @@ class LearningRateSchedule(Callback):
 
 class ClipGradients(Callback):
     """Scales the gradients of a step down to a norm of `max_norm` in all, where theirs is larger (Pascanu et al., 2013,
-    arXiv:1211.5063), as torch's clip_grad_norm_ does; fastNLP's own callback for it is of torch alone."""
+    arXiv:1211.5063), as `torch.nn.utils.clip_grad_norm_` does; fastNLP's own callback for it is of torch alone."""
 
     def __init__(self, max_norm: float) -> None:
         super().__init__()
