@@ -53,6 +53,16 @@ def command_lines():
                     yield page, shlex.split(found[1])
 
 
+def test_both_languages_have_the_same_pages_and_code():
+    assert {page.relative_to(DOCS) for page in ENGLISH} == {
+        page.relative_to(DOCS / "zh") for page in PAGES if page not in ENGLISH
+    }
+    for page in ENGLISH:
+        other = DOCS / "zh" / page.relative_to(DOCS)
+        for language in ("bash", "python", "py", "text", r"\{fastprompt-options\} \w+", r"\{eval-rst\}"):
+            assert blocks(page, language) == blocks(other, language), f"{page.relative_to(ROOT)}: {language}"
+
+
 def test_every_link_leads_to_a_file():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]*)?\)", text(page)):
@@ -125,7 +135,7 @@ def test_the_reference_has_every_public_name_and_every_command():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="Sphinx is not installed; `make docs` has it")
-@pytest.mark.parametrize("language", ["en"])
+@pytest.mark.parametrize("language", ["en", "zh_CN"])
 def test_the_pages_build_without_a_warning(language, tmp_path):
     source = DOCS / "zh" if language == "zh_CN" else DOCS
     done = subprocess.run(
