@@ -109,6 +109,9 @@ def step_with_every_batch(module: ModuleType) -> None:
     def on_load_checkpoint(self: Any, states: dict) -> None:
         setattr(self, _RESTORED, states.pop(_STATE, None))
         load(self, states)
+        model = self.driver.unwrap_model()
+        if hasattr(model, "first_step_checked"):
+            model.first_step_checked = True  # it has taken steps; under jittor a check rounds the next one differently
 
     @functools.wraps(run_begins)
     def on_train_begin(self: Any) -> None:

@@ -14,8 +14,6 @@ from fastprompt.saving.trainer_state import read_state, write_state
 class TunedModel(Protocol):
     """A model that writes and reads what was tuned of it, as `fastprompt.models.base.PromptModel` does."""
 
-    first_step_checked: bool
-
     def save_pretrained(self, directory: str | Path) -> None: ...
 
     def load_prompt(self, directory: str | Path) -> None: ...
@@ -83,9 +81,7 @@ class CheckpointFiles:
         """
         states = read_state(Path(folder))
         if should_load_model:
-            model = self._prompt_model()
-            model.load_prompt(folder)
-            model.first_step_checked = True  # it has taken steps; under jittor a check rounds the next one differently
+            self._prompt_model().load_prompt(folder)
         try:
             self.load_optimizer_state(states.pop("optimizers"))
         except (ValueError, KeyError, AssertionError) as error:

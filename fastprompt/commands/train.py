@@ -230,6 +230,9 @@ def _fit(setup: Setup, model: PromptModel, plan: _Training) -> dict[str, Any]:
     """Train, save the prompt, and say what the training was like."""
     options, output = setup.options, Path(setup.options.run.output_dir).expanduser()
     training, evaluation = options.training, options.evaluation
+    if plan.start is None and is_first():  # what an earlier run of this folder found is not this one's
+        for name in (METRICS_FILE, EVALUATIONS_FILE, PREDICTIONS_FILE):
+            (output / name).unlink(missing_ok=True)
     loaded = make_loader(setup, model, plan.data, shuffle=True)
     schedule = make_schedule(training)
     log = RunLog(output / HISTORY_FILE, schedule, options.run.logging_steps)

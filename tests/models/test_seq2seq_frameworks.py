@@ -62,9 +62,11 @@ def test_gradient_checkpointing_changes_no_gradient_and_all_get_one(folders, nam
         model.train()
         loss = model.train_step(**batch())["loss"]
         found.append(ops.gradients(loss, model.trainable_parameters()))
+    # The bias of keys moves all scores alike: its gradient is what rounding leaves of 0.
+    rounding = 1e-7 * max(numpy.abs(plain).max() for plain in found[0])
     for plain, saved in zip(*found, strict=True):
         assert plain.any()
-        numpy.testing.assert_allclose(saved, plain, rtol=0, atol=1e-5 * numpy.abs(plain).max())
+        numpy.testing.assert_allclose(saved, plain, rtol=0, atol=1e-5 * numpy.abs(plain).max() + rounding)
 
 
 @pytest.mark.parametrize("parts", [("encoder",), ("decoder",), ("cross",)], ids="+".join)

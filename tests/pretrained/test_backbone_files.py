@@ -159,7 +159,7 @@ def test_broken_json_is_refused(copy):
 def test_a_family_without_portable_definition_names_those_that_have_one(tiny):
     with pytest.raises(
         CheckpointError,
-        match=r"roformer .*albert, bert, .*, deberta, deberta-v2, .*llama, mistral, modernbert, mpnet, .*phi3, "
+        match=r"roformer .*albert, bart, bert, .*, deberta, deberta-v2, .*llama, mistral, modernbert, mpnet, .*phi3, "
         r"qwen2, qwen3, roberta, .*xlm-roberta",
     ):
         load_backbone(Checkpoint(tiny["roformer"]), portable=True)

@@ -27,15 +27,21 @@ def test_an_interrupt_that_gets_lost_in_a_step_ends_the_run_after_it(tiny, tmp_p
                 pass
         return run(self, inputs)
 
+    out = tmp_path / "out"
+    out.mkdir()
+    earlier = [out / name for name in ("metrics.json", "evaluations.jsonl", "predictions.jsonl")]
+    for path in earlier:
+        path.write_text("{}\n")
     monkeypatch.setattr(fp.PromptForSequenceClassification, "_train_on", lose)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         task = ["--model_name_or_path", tiny["bert"], "--task_name", "glue", "--dataset_name", "sst2"]
         task += ["--data_dir", tmp_path, "--pre_seq_len", "3", "--per_device_train_batch_size", "4"]
         with pytest.raises(Interrupted, match="Stopped at step 2"):
-            train_here(*task, "--output_dir", tmp_path / "out")
+            train_here(*task, "--output_dir", out, "--overwrite_output_dir")
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, handler)
     assert steps == [1, 2]
-    assert is_prompt(tmp_path / "out")
+    assert is_prompt(out)
+    assert not any(path.exists() for path in earlier)  # they say what the run that was replaced had found
