@@ -16,6 +16,7 @@ project = "fastprompt"
 author = "the fastprompt authors"
 release = fastprompt.__version__
 language = "en"
+smartquotes = False  # options begin with two hyphens
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "site_extension"]
 exclude_patterns = ["zh"]
 default_role = "code"  # docstrings write code in single backticks
@@ -27,6 +28,9 @@ napoleon_numpy_docstring = False
 myst_heading_anchors = 3
 
 html_theme = "furo"
+# Also for Chinese: its clauses are words of the index, whose parts of three characters or more are found. Sphinx's own
+# search in Chinese wants a segmenter.
+html_search_language = "en"
 html_title = f"fastprompt {release}"
 html_copy_source = False
 html_show_sourcelink = False

@@ -26,6 +26,10 @@ _TITLES = {
 }
 # [text](zh/page.md) in English, [text](../page.md) in Chinese: pages of the other build
 _OTHER_LANGUAGE = re.compile(r"\[(中文|English)\]\(((?:zh|\.\.)/[\w/.-]+)\.md\)")
+_FENCE = re.compile(r"(^```.*?^```)", re.DOTALL | re.MULTILINE)
+# within a paragraph, after a Chinese comma or the like, or between two Chinese characters
+_BEGINS_BLOCK = r"(?!\s*(?:[-|#>\n]|\d+\.|$))"
+_LINE_END = re.compile(rf"(?<=[，。；：、？！）])\n *{_BEGINS_BLOCK}|(?<=[\u4e00-\u9fff])\n *(?=[\u4e00-\u9fff（])")
 # what a browser loads by itself when it opens a page or its styles
 _LOADED = re.compile(
     r"""<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=["'](?:https?:)?//[^"']+|url\(["']?(?:https?:)?//[^)]+"""
@@ -51,7 +55,7 @@ class CommandOptions(SphinxDirective):
         parser = parser_of(name)
         formatter = parser._get_formatter()
         found: list[nodes.Node] = []
-        for group in parser._action_groups:
+        for group in sorted(parser._action_groups, key=lambda group: group.title == "options"):  # the rest last
             actions = [action for action in group._group_actions if action.dest not in known]
             if not actions:
                 continue
@@ -86,9 +90,10 @@ def _read_docstring(app: Any, what: str, name: str, obj: Any, options: Any, line
             return
 
 
-def _link_languages(app: Any, docname: str, content: list[str]) -> None:
-    """Links to the other language lead to its pages, which are of another build."""
-    content[0] = _OTHER_LANGUAGE.sub(r'<a href="\2.html">\1</a>', content[0])
+def _read_page(app: Any, docname: str, content: list[str]) -> None:
+    """Links to the other language lead to its pages, of another build; line ends of Chinese are no spaces."""
+    text = _OTHER_LANGUAGE.sub(r'<a href="\2.html">\1</a>', content[0])
+    content[0] = "".join(part if part.startswith("```") else _LINE_END.sub("", part) for part in _FENCE.split(text))
 
 
 def _check_hosts(app: Any, exception: Exception | None) -> None:
@@ -103,6 +108,6 @@ def _check_hosts(app: Any, exception: Exception | None) -> None:
 def setup(app: Any) -> dict[str, bool]:
     app.add_directive("fastprompt-options", CommandOptions)
     app.connect("autodoc-process-docstring", _read_docstring, priority=400)  # napoleon's own is 500
-    app.connect("source-read", _link_languages)
+    app.connect("source-read", _read_page)
     app.connect("build-finished", _check_hosts)
     return {"parallel_read_safe": True}

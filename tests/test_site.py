@@ -31,6 +31,11 @@ FOREIGN = {
 }
 
 
+WITH_SPHINX = pytest.mark.skipif(
+    importlib.util.find_spec("sphinx") is None, reason="Sphinx is not installed; `make docs` has it"
+)
+
+
 def text(page):
     return page.read_text(encoding="utf-8")
 
@@ -134,7 +139,7 @@ def test_the_reference_has_every_public_name_and_every_command():
         assert sorted(titles) == sorted(COMMANDS)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="Sphinx is not installed; `make docs` has it")
+@WITH_SPHINX
 @pytest.mark.parametrize("language", ["en", "zh_CN"])
 def test_the_pages_build_without_a_warning(language, tmp_path):
     source = DOCS / "zh" if language == "zh_CN" else DOCS
@@ -145,9 +150,26 @@ def test_the_pages_build_without_a_warning(language, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    start = (tmp_path / "quickstart.html").read_text(encoding="utf-8")
+    assert f'href="{"../" if language == "zh_CN" else "zh/"}quickstart.html"' in start  # the page in the other language
+    if language == "zh_CN":
+        methods = re.sub(r"<[^>]+>", "", (tmp_path / "methods.html").read_text(encoding="utf-8"))
+        assert "训练期间由两层网络生成它们；设置 prefix_layers 时，只有部分层有。" in methods
     options = (tmp_path / "reference" / "options.html").read_text(encoding="utf-8")
     assert 'id="train-learning_rate"' in options
     assert options.count('id="search-') == 3  # those of train are not repeated
     api = (tmp_path / "reference" / "api.html").read_text(encoding="utf-8")
     for name in fastprompt.__all__:
         assert f"fastprompt.{name}" in api
+
+
+@WITH_SPHINX
+def test_a_page_that_loads_from_another_host_ends_the_build(tmp_path):
+    page = tmp_path / "pages" / "index.md"
+    page.parent.mkdir()
+    command = [sys.executable, "-m", "sphinx", "-q", "-c", DOCS, page.parent, tmp_path / "out"]
+    for content, ends_well in (("[a link](https://a.example/)", True), ("![](https://a.example/a.png)", False)):
+        page.write_text(f"# Title\n\n{content}\n")
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode == 0) == ends_well, done.stderr[-2000:]
+        assert ends_well or "loads from another host" in done.stderr
