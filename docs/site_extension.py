@@ -66,10 +66,18 @@ class CommandOptions(SphinxDirective):
             for action in actions:
                 term = nodes.term("", "", nodes.literal(text=_invocation(action)))
                 term["ids"] = [f"{name}-{action.dest}"]
-                text = formatter._expand_help(action) if action.help else ""
-                table += nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph(text=text)))
+                help_text = formatter._expand_help(action) if action.help else ""
+                table += nodes.definition_list_item("", term, nodes.definition("", _paragraph(help_text)))
             found.append(table)
         return found
+
+
+def _paragraph(text: str) -> nodes.paragraph:
+    """A help text, with the options that it names as code."""
+    parts = re.split(r"(--[a-z][a-z_]*)", text)
+    return nodes.paragraph(
+        "", "", *(nodes.literal(text=part) if i % 2 else nodes.Text(part) for i, part in enumerate(parts))
+    )
 
 
 def _invocation(action: argparse.Action) -> str:
