@@ -111,7 +111,7 @@ def test_shifted_positions_equal_past_key_values(tiny, family, portable):
     stock = AutoModel.from_pretrained(folder, config=config, attn_implementation="eager").eval()
     wide = torch.cat([torch.ones(2, 4, dtype=torch.long), inputs["attention_mask"]], dim=1)
     expected = stock(input_ids=inputs["input_ids"], attention_mask=wide, past_key_values=cache).last_hidden_state
-    _, states = model.encode(inputs["input_ids"], inputs["attention_mask"])
+    _, states = model.encode(inputs["input_ids"], inputs["attention_mask"], output_hidden_states=True)
     torch.testing.assert_close(states[-1][0], expected[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(states[-1][1, :4], expected[1, :4], atol=1e-5, rtol=1e-5)
 
@@ -251,7 +251,8 @@ def test_portable_definitions_read_texts_that_are_padded_in_front(tiny, family):
     inputs = batch(tiny[family])
     flipped = {name: inputs[name].flip(1) for name in ("input_ids", "attention_mask")}
     ours, stock = (
-        model_of(tiny[family], portable=portable).eval().encode(**flipped)[1][-1] for portable in (True, False)
+        model_of(tiny[family], portable=portable).eval().encode(**flipped, output_hidden_states=True)[1][-1]
+        for portable in (True, False)
     )
     torch.testing.assert_close(ours[0], stock[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours[1, 3:], stock[1, 3:], atol=1e-5, rtol=1e-5)

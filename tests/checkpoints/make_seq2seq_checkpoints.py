@@ -31,7 +31,7 @@ def write_mild(config, folder):
     model = transformers.AutoModelForSeq2SeqLM.from_config(config)
     with torch.no_grad():
         for tensor in model.parameters():
-            tensor.add_(torch.randn_like(tensor) * 0.03)
+            tensor.add_(torch.randn_like(tensor) * 0.02)
     model.save_pretrained(folder)
 
 
