@@ -31,7 +31,9 @@ def write_mild(config, folder):
     model = transformers.AutoModelForSeq2SeqLM.from_config(config)
     with torch.no_grad():
         for tensor in model.parameters():
-            tensor.add_(torch.randn_like(tensor) * 0.02)
+            tensor.add_(torch.randn_like(tensor) * 0.03)
+        if model.lm_head.weight is not model.get_input_embeddings().weight:  # else it begins with logits of 10 and more
+            model.lm_head.weight.mul_(0.5)
     model.save_pretrained(folder)
 
 
