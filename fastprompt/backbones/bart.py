@@ -7,21 +7,10 @@ from typing import Any
 
 from fastprompt.backbones.cache import DecoderLayerCache, LayerCache
 from fastprompt.backbones.encoder_decoder import EncoderDecoderBackbone, PartAttention, Stack
-from fastprompt.backbones.portable import activation
+from fastprompt.backbones.portable import ScaledEmbedding, activation
 from fastprompt.framework import nn, ops
 
 _OFFSET = 2  # rows of the position table before that of the first place
-
-
-class BartEmbedding(nn.Embedding):
-    """Rows times a factor, as the layers read them. A vocabulary head reads the rows alone."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__(config["vocab_size"], config["d_model"], padding_idx=config.get("pad_token_id", 1))
-        self.factor = config["d_model"] ** 0.5 if config.get("scale_embedding") else 1.0
-
-    def forward(self, ids: Any) -> Any:
-        return super().forward(ids) * self.factor
 
 
 class BartAttention(PartAttention):
@@ -112,7 +101,8 @@ class BartStack(Stack):
 class Backbone(EncoderDecoderBackbone):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        self.shared = BartEmbedding(config)
+        factor = config["d_model"] ** 0.5 if config.get("scale_embedding") else 1.0
+        self.shared = ScaledEmbedding(config["vocab_size"], config["d_model"], config.get("pad_token_id", 1), factor)
         self.encoder = BartStack(config, "encoder", self.geometry.layers)
         self.decoder = BartStack(config, "decoder", self.geometry.decoder_layers)
 

@@ -94,9 +94,9 @@ class BertIntermediate(nn.Module):
 
 
 class BertLayer(nn.Module):
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], attention: nn.Module | None = None) -> None:
         super().__init__()
-        self.attention = BertAttention(config)
+        self.attention = BertAttention(config) if attention is None else attention
         self.intermediate = BertIntermediate(config)
         self.output = BertOutput(config, config["intermediate_size"])
 
@@ -110,6 +110,22 @@ class BertLayer(nn.Module):
         read: int | None = None,
     ) -> Any:
         attended = self.attention(hidden, mask, None if key is None else (key, value), cache, read)
+        return self.output(self.intermediate(attended), attended)
+
+
+class RelativeLayer(BertLayer):
+    """The same around an attention that reads something of the texts' distances too."""
+
+    def forward(
+        self,
+        hidden: Any,
+        mask: Any | None,
+        key: Any | None,
+        value: Any | None,
+        distances: Any,
+        cache: LayerCache | None = None,
+    ) -> Any:
+        attended = self.attention(hidden, mask, None if key is None else (key, value), distances, cache)
         return self.output(self.intermediate(attended), attended)
 
 

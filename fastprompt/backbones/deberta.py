@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from fastprompt.backbones.bert import BertIntermediate, BertOutput
+from fastprompt.backbones.bert import BertOutput, RelativeLayer
 from fastprompt.backbones.cache import LayerCache
 from fastprompt.backbones.portable import PassInputs, PortableBackbone, attend
 from fastprompt.errors import CheckpointError, ConfigError
@@ -214,26 +214,6 @@ class DebertaAttention(nn.Module):
         return self.output(self.self(hidden, mask, prefix, relative, cache), hidden)
 
 
-class DebertaLayer(nn.Module):
-    def __init__(self, config: dict[str, Any], attention: DisentangledSelfAttention) -> None:
-        super().__init__()
-        self.attention = DebertaAttention(config, attention)
-        self.intermediate = BertIntermediate(config)
-        self.output = BertOutput(config, config["intermediate_size"])
-
-    def forward(
-        self,
-        hidden: Any,
-        mask: Any | None,
-        key: Any | None,
-        value: Any | None,
-        relative: Relative,
-        cache: LayerCache | None = None,
-    ) -> Any:
-        attended = self.attention(hidden, mask, None if key is None else (key, value), relative, cache)
-        return self.output(self.intermediate(attended), attended)
-
-
 class DebertaEncoder(nn.Module):
     """The layers, and the embeddings of the distances that they share."""
 
@@ -242,7 +222,9 @@ class DebertaEncoder(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         layers = range(config["num_hidden_layers"])
-        self.layer = nn.ModuleList([DebertaLayer(config, self.attention(config)) for _ in layers])
+        self.layer = nn.ModuleList(
+            [RelativeLayer(config, DebertaAttention(config, self.attention(config))) for _ in layers]
+        )
         self.span, self.bucket = self.distances(config)
         self.relative = config.get("relative_attention", False)
         if self.relative:
@@ -309,7 +291,7 @@ class Backbone(PortableBackbone):
         if real is not None:
             real = ops.cast_like(ops.reshape(real, (real.shape[0], 1, real.shape[1], 1)), like)
         relative = Relative(rows, index, real)
-        return [partial(layer, relative=relative) for layer in self.encoder.layer]
+        return [partial(layer, distances=relative) for layer in self.encoder.layer]
 
 
 def real_tokens(inputs: PassInputs) -> Any | None:

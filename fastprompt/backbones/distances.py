@@ -1,5 +1,10 @@
 """Distances between tokens in buckets, for the learned bias that T5 and MPNet add to attention scores."""
 
+import contextlib
+from typing import Any
+
+from fastprompt.framework import nn, ops
+
 import numpy
 
 
@@ -20,3 +25,16 @@ def distance_buckets(
     steps = numpy.log2(numpy.maximum(away, exact) / exact) / numpy.log2(furthest / exact) * (one_way - exact)
     far = numpy.minimum(exact + steps.astype("int64"), one_way - 1)
     return numpy.where(away < exact, away, far) + one_way * (both_ways & (distances > 0))
+
+
+def learned_bias(table: nn.Embedding, buckets: numpy.ndarray, like: Any) -> Any:
+    """What is added to the scores of queries and keys in these buckets (queries, keys): (1, heads, queries, keys).
+
+    Args:
+        table: a row of a bucket, a column of a head.
+        like: any tensor, for its device.
+    """
+    # Of a frozen table no layer need compute a gradient.
+    with contextlib.nullcontext() if nn.is_trainable(table.weight) else ops.no_grad():
+        rows = table(ops.tensor(buckets, like=like))  # (queries, keys, heads)
+        return ops.reshape(ops.transpose(rows, (2, 0, 1)), (1, rows.shape[2], *buckets.shape))

@@ -11,7 +11,14 @@ from functools import partial
 from typing import Any
 
 from fastprompt.backbones.cache import DecoderLayerCache, EncoderDecoderCache, LayerCache
-from fastprompt.backbones.portable import additive_mask, attend, causal_mask, split_heads
+from fastprompt.backbones.portable import (
+    additive_mask,
+    attend,
+    causal_mask,
+    leave_out_dropout,
+    split_heads,
+    with_dropout,
+)
 from fastprompt.backbones.prefix import Prefix
 from fastprompt.framework import nn
 from fastprompt.pretrained.families import family_of
@@ -82,11 +89,7 @@ class Stack(nn.Module):
 
     def no_dropout_before(self, layer: int) -> None:
         """Leave out all dropout of the stack but that in the layers from this index on."""
-        later = {id(module) for one in self.layer_modules()[layer:] for module in nn.modules(one)}
-        for module in nn.modules(self):
-            name = "p" if isinstance(module, nn.Dropout) else "dropout_p"
-            if id(module) not in later and getattr(module, name, 0.0):
-                setattr(module, name, 0.0)
+        leave_out_dropout(self, but=with_dropout(*self.layer_modules()[layer:]))
 
 
 class EncoderDecoderBackbone(nn.Module):

@@ -5,19 +5,8 @@ from 1, and another activation.
 from typing import Any
 
 from fastprompt.backbones import llama
+from fastprompt.backbones.portable import ScaledEmbedding
 from fastprompt.errors import CheckpointError
-from fastprompt.framework import nn
-
-
-class GemmaEmbedding(nn.Embedding):
-    """Rows times the square root of their width, as the layers read them. A vocabulary head reads the rows alone."""
-
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None) -> None:
-        super().__init__(num_embeddings, embedding_dim, padding_idx)
-        self.factor = embedding_dim**0.5
-
-    def forward(self, ids: Any) -> Any:
-        return super().forward(ids) * self.factor
 
 
 class GemmaNorm(llama.RMSNorm):
@@ -49,5 +38,6 @@ class Backbone(llama.Backbone):
             )
         super().__init__(config)
 
-    def make_embeddings(self, config: dict[str, Any]) -> GemmaEmbedding:
-        return GemmaEmbedding(config["vocab_size"], config["hidden_size"], config.get("pad_token_id"))
+    def make_embeddings(self, config: dict[str, Any]) -> ScaledEmbedding:
+        hidden = config["hidden_size"]
+        return ScaledEmbedding(config["vocab_size"], hidden, config.get("pad_token_id"), hidden**0.5)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fastprompt.backbones.bert import BertIntermediate, BertOutput
+from fastprompt.backbones.bert import RelativeLayer
 from fastprompt.backbones.cache import LayerCache
-from fastprompt.backbones.distances import distance_buckets
+from fastprompt.backbones.distances import distance_buckets, learned_bias
 from fastprompt.backbones.portable import PassInputs, PortableBackbone, attend, split_heads
-from fastprompt.framework import nn, ops
+from fastprompt.framework import nn
 from fastprompt.pretrained.geometry import padding_id
 
 
@@ -61,37 +61,18 @@ class MPNetAttention(nn.Module):
         return self.LayerNorm(self.dropout(self.attn(hidden, mask, prefix, bias, cache)) + hidden)
 
 
-class MPNetLayer(nn.Module):
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        self.attention = MPNetAttention(config)
-        self.intermediate = BertIntermediate(config)
-        self.output = BertOutput(config, config["intermediate_size"])
-
-    def forward(
-        self,
-        hidden: Any,
-        mask: Any | None,
-        key: Any | None,
-        value: Any | None,
-        bias: Any,
-        cache: LayerCache | None = None,
-    ) -> Any:
-        attended = self.attention(hidden, mask, None if key is None else (key, value), bias, cache)
-        return self.output(self.intermediate(attended), attended)
-
-
 class MPNetEncoder(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        self.layer = nn.ModuleList([MPNetLayer(config) for _ in range(config["num_hidden_layers"])])
+        self.layer = nn.ModuleList(
+            [RelativeLayer(config, MPNetAttention(config)) for _ in range(config["num_hidden_layers"])]
+        )
         buckets = config.get("relative_attention_num_buckets", 32)
         self.relative_attention_bias = nn.Embedding(buckets, config["num_attention_heads"])
 
     def position_bias(self, length: int, like: Any) -> Any:
         """What the distance between query and key adds to their score, (1, heads, T, T)."""
-        rows = self.relative_attention_bias(ops.tensor(distance_buckets(length, length), like=like))  # (T, T, heads)
-        return ops.reshape(ops.transpose(rows, (2, 0, 1)), (1, rows.shape[2], length, length))
+        return learned_bias(self.relative_attention_bias, distance_buckets(length, length), like)
 
 
 class Backbone(PortableBackbone):
@@ -111,4 +92,4 @@ class Backbone(PortableBackbone):
 
     def blocks(self, inputs: PassInputs) -> list[Callable]:
         bias = self.encoder.position_bias(inputs.inputs_embeds.shape[1], like=inputs.inputs_embeds)
-        return [partial(layer, bias=bias) for layer in self.encoder.layer]
+        return [partial(layer, distances=bias) for layer in self.encoder.layer]

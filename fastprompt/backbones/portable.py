@@ -120,6 +120,17 @@ def _for_every_head(x: Any, heads: int) -> Any:
     return ops.reshape(x, (batch, heads, length, width))
 
 
+class ScaledEmbedding(nn.Embedding):
+    """Rows times a factor, as the layers read them. A vocabulary head reads the rows alone."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None, factor: float) -> None:
+        super().__init__(num_embeddings, embedding_dim, padding_idx)
+        self.factor = factor
+
+    def forward(self, ids: Any) -> Any:
+        return super().forward(ids) * self.factor
+
+
 class PassInputs(NamedTuple):
     """What the layers read in one forward pass. It travels with that pass: a module that held any of it would hand it
     to another pass, of another thread or in the backward pass of a gradient checkpoint.
@@ -136,6 +147,23 @@ class PassInputs(NamedTuple):
     attention_mask: Any | None
     prefix: Prefix | None
     cache: KeyValueCache | None
+
+
+def with_dropout(*parts: Any) -> dict[int, tuple[Any, str]]:
+    """The modules of these that have dropout, with the name of their rate, by their identity."""
+    found = {}
+    for module in (module for part in parts for module in nn.modules(part)):
+        name = "p" if isinstance(module, nn.Dropout) else "dropout_p"
+        if getattr(module, name, 0.0):
+            found[id(module)] = (module, name)
+    return found
+
+
+def leave_out_dropout(module: Any, but: dict[int, Any]) -> None:
+    """Set the rates of all dropout in a module to 0 but those of `but`, as `with_dropout` gives them."""
+    for identity, (one, name) in with_dropout(module).items():
+        if identity not in but:
+            setattr(one, name, 0.0)
 
 
 def shared_dropout(kind: str) -> ConfigError:
@@ -209,16 +237,10 @@ class PortableBackbone(nn.Module):
         Raises:
             ConfigError: a module with dropout comes both before and after it.
         """
-        later = {id(module) for one in self.layer_modules()[layer:] for module in nn.modules(one)}
-        before = {id(module) for one in self.layer_modules()[:layer] for module in nn.modules(one)}
-        for module in nn.modules(self):
-            name = "p" if isinstance(module, nn.Dropout) else "dropout_p"
-            if not getattr(module, name, 0.0):
-                continue
-            if id(module) in later & before:
-                raise shared_dropout(self.config["model_type"])
-            if id(module) not in later:
-                setattr(module, name, 0.0)
+        before, later = (with_dropout(*self.layer_modules()[part]) for part in (slice(layer), slice(layer, None)))
+        if before.keys() & later:
+            raise shared_dropout(self.config["model_type"])
+        leave_out_dropout(self, later)
 
     def make_mask(self, inputs: PassInputs) -> Any | None:
         """What is added to attention scores, (B or 1, heads or 1, T or 1, P + cached + T)."""

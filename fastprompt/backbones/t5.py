@@ -5,11 +5,10 @@ Scores are products of queries and keys, divided by nothing, and a learned bias 
 is at no distance, and its bias is 0. Norms stand before each part of a layer.
 """
 
-import contextlib
 from typing import Any
 
 from fastprompt.backbones.cache import DecoderLayerCache
-from fastprompt.backbones.distances import distance_buckets
+from fastprompt.backbones.distances import distance_buckets, learned_bias
 from fastprompt.backbones.encoder_decoder import EncoderDecoderBackbone, PartAttention, Stack
 from fastprompt.backbones.portable import activation
 from fastprompt.framework import nn, ops
@@ -116,14 +115,11 @@ class T5Block(nn.Module):
         cache: DecoderLayerCache | None = None,
     ) -> Any:
         own, cross = cache or (None, None)
-        hidden = self.layer[0](hidden, mask, _pair(key, value), bias, own)
+        hidden = self.layer[0](hidden, mask, None if key is None else (key, value), bias, own)
         if states is not None:
-            hidden = self.layer[1](hidden, cross_mask, _pair(cross_key, cross_value), None, cross, states)
+            pair = None if cross_key is None else (cross_key, cross_value)
+            hidden = self.layer[1](hidden, cross_mask, pair, None, cross, states)
         return self.layer[len(self.layer) - 1](hidden)
-
-
-def _pair(key: Any | None, value: Any | None) -> tuple[Any, Any] | None:
-    return None if key is None else (key, value)
 
 
 class T5Stack(Stack):
@@ -144,10 +140,7 @@ class T5Stack(Stack):
     def position_bias(self, queries: int, keys: int, like: Any) -> Any:
         table = self.block[0].layer[0].SelfAttention.relative_attention_bias
         buckets = distance_buckets(queries, keys, table.weight.shape[0], self.furthest, self.both_ways)
-        # Of a frozen table no layer need compute a gradient.
-        with contextlib.nullcontext() if nn.is_trainable(table.weight) else ops.no_grad():
-            rows = table(ops.tensor(buckets, like=like))  # (queries, keys, heads)
-            return ops.reshape(ops.transpose(rows, (2, 0, 1)), (1, rows.shape[2], queries, keys))
+        return learned_bias(table, buckets, like)
 
     def finish(self, hidden: Any) -> Any:
         return self.dropout(self.final_layer_norm(hidden))

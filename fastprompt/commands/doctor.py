@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from fastprompt.commands.run_check import findings, read_run
+from fastprompt.commands.terminal import make_console
 from fastprompt.framework import BACKENDS, declaration, is_installed
 from fastprompt.launch.subprocesses import environment
 
@@ -116,7 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(run: str | None, results: TextIO) -> int:
     """Status 1 where no framework works, or the run shows a reason why it did not learn."""
-    console = Console(file=results, markup=False, highlight=False, width=None if results.isatty() else 140)
+    console = make_console(results)
     return _check_run(run, console) if run is not None else _check_machine(console)
 
 

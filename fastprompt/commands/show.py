@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any, TextIO
 
+from fastprompt.commands.terminal import make_console
 from fastprompt.metrics.tasks import SCORE_NAMES
 from fastprompt.pretrained.checkpoint import read_json
 from fastprompt.saving import prompt_file
 from fastprompt.saving.remote import fetch_prompt
 from fastprompt.saving.run_folder import METRICS_FILE
 
-from rich.console import Console
 from rich.table import Table
 
 _OF_RUN = ("backend", "backend_version", "seed", "learning_rate", "num_train_epochs", "train_samples", "eval_samples")
@@ -30,7 +30,7 @@ def main(prompt: str, revision: str | None, results: TextIO) -> int:
     table = Table("tensor", "shape", "type", "numbers")
     for name, array in sorted(saved.tensors.items()):
         table.add_row(name, " x ".join(map(str, array.shape)), str(array.dtype), f"{array.size:,}")
-    Console(file=results, markup=False, highlight=False, width=None if results.isatty() else 140).print(table)
+    make_console(results).print(table)
     return 0
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import TextIO
 
+from fastprompt.commands.terminal import make_console
 from fastprompt.data.readers import lama
 from fastprompt.data.tasks import TASKS, TaskSource
 from fastprompt.metrics.tasks import scores_of
 
-from rich.console import Console
 from rich.table import Table
 
 
@@ -18,7 +18,7 @@ def main(results: TextIO) -> int:
         for row in rows:
             table.add_row(*row, end_section=row is rows[-1])
     table.add_row("lama", "", "needed", ", ".join(lama.COLUMNS), _scores("lama"))
-    Console(file=results, markup=False, highlight=False, width=None if results.isatty() else 140).print(table)
+    make_console(results).print(table)
     return 0
 
 

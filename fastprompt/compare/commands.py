@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from fastprompt.commands.terminal import make_console
 from fastprompt.compare import parity, summary
 from fastprompt.compare.runs import Comparison, Run, run_all
-from fastprompt.compare.terminal import make_console, plus_minus, show_progress
+from fastprompt.compare.terminal import plus_minus, show_progress
 from fastprompt.errors import ConfigError, FastpromptError
 from fastprompt.framework import BACKENDS, frameworks_with, is_installed
 from fastprompt.methods.registry import METHODS

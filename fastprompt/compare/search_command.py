@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from fastprompt.commands.terminal import make_console
 from fastprompt.compare.runs import run_all
 from fastprompt.compare.search import Search, Trial, describe
-from fastprompt.compare.terminal import make_console, plus_minus, show_progress
+from fastprompt.compare.terminal import plus_minus, show_progress
 from fastprompt.errors import ConfigError
 from fastprompt.framework import backend
 from fastprompt.options.groups import ModelOptions

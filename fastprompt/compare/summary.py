@@ -66,10 +66,8 @@ def _without_dropout(comparison: Comparison) -> bool:
     """Whether no training draws a mask; beside a frozen backbone none does unless a rate is given."""
     for method, options in comparison.options_by_method.items():
         given = TrainOptions(**options, method=method)
-        config, rates = (
-            given.method.config(),
-            (given.model.hidden_dropout_prob, given.model.attention_probs_dropout_prob),
-        )
+        config, model = given.method.config(), given.model
+        rates = (model.hidden_dropout_prob, model.attention_probs_dropout_prob)
         own = any(getattr(config, name, 0.0) for name in ("prefix_dropout", "encoder_dropout"))
         if any(rates) or (config.tunes_backbone and None in rates) or (own and rates[0] is None):
             return False

@@ -1,17 +1,11 @@
-"""What `compare`, `parity` and `search` print: tables, and which run is under way."""
+"""What `compare`, `parity` and `search` print beside tables of their own: spreads, and which run is under way."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-
-def make_console(results: TextIO) -> Console:
-    """On a terminal as wide as it is; elsewhere wide enough for a whole table."""
-    return Console(file=results, markup=False, highlight=False, width=None if results.isatty() else 140)
 
 
 def plus_minus(spread: dict[str, float] | None, form: str) -> str:

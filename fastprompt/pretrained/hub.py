@@ -67,22 +67,25 @@ def fetch_files(name: str, files: tuple[str, ...], revision: str | None = None) 
         CheckpointError: there is no such repository, revision or further file, or the hub cannot be reached and has
             not been before.
     """
+    first, *others = files
+    with hub_errors(name, revision):
+        path = _fetch(name, first, revision)
+        if path is None:
+            return None
+        for other in others:
+            if _fetch(name, other, path.parent.name) is None:
+                raise CheckpointError(f"The hub's {name!r} has {first} and no {other}; upload it again.")
+        return path.parent
+
+
+def _fetch(name: str, file: str, revision: str | None) -> Path | None:
+    """The local copy of a file; None where the repository has none."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    first, *others = files
-    with hub_errors(name, revision):
-        try:
-            folder = Path(hf_hub_download(name, first, revision=revision)).parent
-        except LocalEntryNotFoundError:  # is an EntryNotFoundError too
-            raise
-        except EntryNotFoundError:
-            return None
-        for other in others:
-            try:
-                hf_hub_download(name, other, revision=folder.name)
-            except LocalEntryNotFoundError:
-                raise
-            except EntryNotFoundError as error:
-                raise CheckpointError(f"The hub's {name!r} has {first} and no {other}; upload it again.") from error
-        return folder
+    try:
+        return Path(hf_hub_download(name, file, revision=revision))
+    except LocalEntryNotFoundError:  # is an EntryNotFoundError too
+        raise
+    except EntryNotFoundError:
+        return None
